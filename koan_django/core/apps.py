@@ -1,0 +1,22 @@
+"""App configuration of core."""
+
+from __future__ import annotations
+
+from django.utils.translation import gettext_lazy as _
+
+from .appconfig import KoanAppConfig
+
+
+class CoreConfig(KoanAppConfig):
+    default = True
+    name = "koan_django.core"
+    label = "koan_core"
+    verbose_name = _("Koan")
+
+    def ready(self) -> None:
+        from . import checks, probes, telemetry  # noqa: F401  # probes register themselves
+        from .logs import log_event
+
+        super().ready()
+        checks.register_all()
+        telemetry.subscribe(log_event)

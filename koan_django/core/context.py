@@ -1,0 +1,98 @@
+"""What travels with a piece of work: correlation, causation, tenant and trace.
+
+The values live in context variables, so they follow ``await`` by themselves. :func:`bind` carries them into a thread,
+:func:`snapshot` and :func:`restore` carry them through message headers and Celery tasks.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import re
+import uuid
+from contextlib import ExitStack, contextmanager
+from functools import wraps
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: Ends up in object keys, headers, secret paths and logs, so only what is safe in all of them.
+_TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+#: https://www.w3.org/TR/trace-context/#traceparent-header, version 00
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class ContextValue:
+    """One value of the current context."""
+
+    def __init__(self, name: str, pattern: re.Pattern[str]) -> None:
+        self.name = name
+        self._pattern = pattern
+        self._variable: contextvars.ContextVar[str | None] = contextvars.ContextVar(f"koan_{name}", default=None)
+
+    def current(self) -> str | None:
+        """Return the value in force here, or ``None``."""
+        return self._variable.get()
+
+    def is_valid(self, value: str) -> bool:
+        """Whether ``value`` may be used."""
+        return self._pattern.fullmatch(value) is not None
+
+    @contextmanager
+    def use(self, value: str | None) -> Iterator[None]:
+        """Put ``value`` in force for the block; raises ``ValueError`` for one that cannot travel safely."""
+        if value is not None and not self.is_valid(value):
+            raise ValueError(f"{value!r} is not a {self.name}: it must match {self._pattern.pattern}")
+        token = self._variable.set(value)
+        try:
+            yield
+        finally:
+            self._variable.reset(token)
+
+
+tenant = ContextValue("tenant", _TENANT)
+correlation = ContextValue("correlation", _IDENTIFIER)
+causation = ContextValue("causation", _IDENTIFIER)
+traceparent = ContextValue("traceparent", _TRACEPARENT)
+
+_VALUES = {value.name: value for value in (tenant, correlation, causation, traceparent)}
+
+
+def new_id() -> str:
+    """Return a fresh identifier: 32 hexadecimal digits."""
+    return uuid.uuid4().hex
+
+
+def snapshot() -> dict[str, str]:
+    """Return the values in force, by name; what is not set is absent."""
+    found = {name: value.current() for name, value in _VALUES.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+@contextmanager
+def restore(values: Mapping[str, object]) -> Iterator[None]:
+    """Put exactly ``values`` in force for the block.
+
+    They come from outside (a header, a task), so one that is not valid is dropped and never raised.
+    """
+    with ExitStack() as stack:
+        for name, value in _VALUES.items():
+            given = values.get(name)
+            safe = given if isinstance(given, str) and value.is_valid(given) else None
+            stack.enter_context(value.use(safe))
+        yield
+
+
+def bind(function: Callable[P, R]) -> Callable[P, R]:
+    """Return ``function`` bound to the context of now, for a thread or an executor."""
+    context = contextvars.copy_context()
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        return context.copy().run(function, *args, **kwargs)
+
+    return run

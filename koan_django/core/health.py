@@ -1,0 +1,175 @@
+"""Health as facts with a time to live.
+
+A process *reports* a fact about itself; others read it from the database until it expires. A *probe* is asked when
+somebody wants to know whether this very process is ready. A fact that expired says ``unknown``, never ``healthy``.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from django.utils import timezone
+
+from .process import identity
+from .redaction import redact
+from .registry import Registry, origin_of
+
+if TYPE_CHECKING:
+    from .models import HealthFact
+
+Status = Literal["healthy", "degraded", "unhealthy", "unknown"]
+
+TTL = timedelta(seconds=30)
+MIN_TTL, MAX_TTL = timedelta(seconds=1), timedelta(minutes=15)
+MESSAGE_LENGTH, DATA_BYTES = 2048, 4096
+#: How long after its end a fact is kept to be shown as unknown.
+REMEMBERED = timedelta(minutes=5)
+#: Readiness is asked several times a second by some load balancers; the dependencies are not.
+PROBE_CACHE_SECONDS = 2.0
+
+_ORDER: Mapping[str, int] = {"healthy": 0, "unknown": 1, "degraded": 2, "unhealthy": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a probe or a fact says."""
+
+    name: str
+    status: Status
+    message: str = ""
+    critical: bool = False
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Several findings and what they amount to."""
+
+    status: Status
+    findings: tuple[Finding, ...]
+
+
+Probe = Callable[[], "Finding | None"]
+_probes: Registry[tuple[Probe, bool]] = Registry("readiness probe")
+_cache: dict[str, tuple[float, Finding]] = {}
+_lock = threading.Lock()
+
+
+def report(
+    name: str,
+    status: Status,
+    message: str = "",
+    *,
+    critical: bool = False,
+    ttl: timedelta = TTL,
+    data: Mapping[str, Any] | None = None,
+) -> None:
+    """Say how ``name`` is, as seen by this process. It counts for ``ttl`` (1 s to 15 min)."""
+    from .models import HealthFact
+
+    now = timezone.now()
+    fact = HealthFact(
+        name=name,
+        reporter=identity(),
+        status=status,
+        critical=critical,
+        message=str(redact(message))[:MESSAGE_LENGTH],
+        data=_bounded(data or {}),
+        since=now,
+        reported_at=now,
+        expires_at=now + min(max(ttl, MIN_TTL), MAX_TTL),
+    )
+    HealthFact.objects.record(fact)
+
+
+def retract(names: Iterable[str] | None = None) -> None:
+    """Take back what this process said (all of it without ``names``): it is about to stop."""
+    from .models import HealthFact
+
+    facts = HealthFact.objects.filter(reporter=identity())
+    (facts if names is None else facts.filter(name__in=list(names))).delete()
+
+
+def probe(name: str, *, critical: bool = True) -> Callable[[Probe], Probe]:
+    """Ask the function before this process is called ready. It returns a finding, or ``None`` for healthy.
+
+    An exception is an unhealthy finding. A critical probe that is unhealthy makes the process not ready.
+    """
+
+    def decorate(function: Probe) -> Probe:
+        _probes.add(name, (function, critical), origin=origin_of(function))
+        return function
+
+    return decorate
+
+
+def ready() -> Report:
+    """Ask the probes of this process; answers are kept for two seconds."""
+    return summarise(_ask(name) for name in _probes.names())
+
+
+def aggregate() -> Report:
+    """Sum up the facts of all processes. A fact that expired counts only where nobody renewed it under its name."""
+    from .models import HealthFact
+
+    now = timezone.now()
+    HealthFact.objects.forgotten(now, REMEMBERED).delete()
+    facts = list(HealthFact.objects.all())
+    fresh = {fact.name for fact in facts if fact.expires_at > now}
+    return summarise(
+        _finding(fact, expired=fact.expires_at <= now)
+        for fact in facts
+        if fact.expires_at > now or fact.name not in fresh
+    )
+
+
+def summarise(findings: Iterable[Finding]) -> Report:
+    """Sum up: a critical one that is unhealthy or unknown makes the whole unhealthy, any other trouble degraded."""
+    found = tuple(findings)
+    worst: Status = "healthy"
+    for finding in found:
+        counted: Status = finding.status
+        if finding.status == "unknown":
+            counted = "unhealthy" if finding.critical else "degraded"
+        elif finding.status == "unhealthy" and not finding.critical:
+            counted = "degraded"
+        if _ORDER[counted] > _ORDER[worst]:
+            worst = counted
+    return Report(worst, found)
+
+
+def _ask(name: str) -> Finding:
+    function, critical = _probes[name]
+    with _lock:
+        kept = _cache.get(name)
+    if kept is not None and time.monotonic() - kept[0] < PROBE_CACHE_SECONDS:
+        return kept[1]
+    try:
+        found = function() or Finding(name, "healthy")
+    except Exception as error:  # a probe that fails is the finding
+        found = Finding(name, "unhealthy", f"{type(error).__name__}: {redact(str(error))}")
+    found = Finding(name, found.status, found.message, critical, found.data)
+    with _lock:
+        _cache[name] = (time.monotonic(), found)
+    return found
+
+
+def _finding(fact: HealthFact, *, expired: bool) -> Finding:
+    if expired:
+        text = f"{fact.reporter} has not reported since {fact.reported_at:%H:%M:%S}"
+        return Finding(fact.name, "unknown", text, fact.critical)
+    status: Status = fact.status  # type: ignore[assignment]  # the column holds these words only
+    return Finding(fact.name, status, fact.message, fact.critical, fact.data)
+
+
+def _bounded(data: Mapping[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = redact(data)
+    if len(json.dumps(kept, default=str)) > DATA_BYTES:
+        return {"truncated": f"more than {DATA_BYTES} bytes"}
+    return kept

@@ -1,0 +1,35 @@
+"""Logging as a subscriber of the telemetry events, and the filter that gives each record its context."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from .context import correlation, tenant
+from .redaction import redact
+
+if TYPE_CHECKING:
+    from .telemetry import Event
+
+
+class ContextFilter(logging.Filter):
+    """Adds ``correlation_id`` and ``tenant`` to each record, ``-`` where there is none."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.correlation_id = correlation.current() or "-"
+        record.tenant = tenant.current() or "-"
+        return True
+
+
+def log_event(event: Event) -> None:
+    """Write ``event`` to the logger of its app: a failure as a warning, an end as info, a start as debug."""
+    level = {"start": logging.DEBUG, "exception": logging.WARNING}.get(event.phase, logging.INFO)
+    logger = logging.getLogger(f"koan_django.{event.name.partition('.')[0]}")
+    if not logger.isEnabledFor(level):
+        return
+    words = [f"{key}={redact(value, key)!s}" for key, value in event.metadata.items()]
+    if event.duration is not None:
+        words.append(f"duration_ms={event.duration * 1000:.1f}")
+    if event.error is not None:
+        words.append(f"error={type(event.error).__name__}: {redact(str(event.error))}")
+    logger.log(level, "%s %s %s", event.name, event.phase, " ".join(words))

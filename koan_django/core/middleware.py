@@ -1,0 +1,56 @@
+"""Gives each request its correlation id and trace, and its response the id to quote."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+
+from .context import correlation, new_id, restore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
+
+HEADER = "X-Correlation-ID"
+
+
+class ContextMiddleware:
+    """Puts ``X-Correlation-ID`` (or a new id) and ``traceparent`` in force for the request, and answers with the id.
+
+    The header is taken from the client as it is; where clients are not trusted, let the proxy remove it.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        self.get_response = get_response
+        self._is_async = iscoroutinefunction(get_response)
+        if self._is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> Any:
+        if self._is_async:
+            return self._acall(request)
+        with restore(_context(request)):
+            return _signed(self.get_response(request))
+
+    async def _acall(self, request: HttpRequest) -> HttpResponseBase:
+        with restore(_context(request)):
+            return _signed(await self.get_response(request))
+
+
+def _context(request: HttpRequest) -> dict[str, str]:
+    given = request.headers.get(HEADER, "")
+    return {
+        "correlation": given if correlation.is_valid(given) else new_id(),
+        "traceparent": request.headers.get("traceparent", ""),
+    }
+
+
+def _signed(response: HttpResponseBase) -> HttpResponseBase:
+    response.headers[HEADER] = correlation.current() or ""
+    return response

@@ -1,0 +1,70 @@
+"""Core's few tables: health facts and leases. ``Overview`` has none; it carries the permission of the page."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from .leases import Leased
+from .querysets import HealthFactQuerySet, LeaseQuerySet
+
+
+class HealthStatus(models.TextChoices):
+    """From best to worst; ``unknown`` is what an expired fact says."""
+
+    HEALTHY = "healthy", _("healthy")
+    DEGRADED = "degraded", _("degraded")
+    UNHEALTHY = "unhealthy", _("unhealthy")
+    UNKNOWN = "unknown", _("unknown")
+
+
+class HealthFact(models.Model):
+    """What one process last said about one thing. It counts until it expires."""
+
+    name = models.CharField(_("name"), max_length=120)
+    reporter = models.CharField(_("reporter"), max_length=120, help_text=_("host:pid:role"))
+    status = models.CharField(_("status"), max_length=10, choices=HealthStatus.choices)
+    critical = models.BooleanField(_("critical"), default=False)
+    message = models.CharField(_("message"), max_length=2048, blank=True)
+    data = models.JSONField(_("data"), default=dict, blank=True)
+    since = models.DateTimeField(_("in this state since"))
+    reported_at = models.DateTimeField(_("reported at"))
+    expires_at = models.DateTimeField(_("expires at"), db_index=True)
+
+    objects = HealthFactQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("health fact")
+        verbose_name_plural = _("health facts")
+        ordering = ("name", "reporter")
+        constraints = (models.UniqueConstraint(fields=["name", "reporter"], name="koan_core_fact_unique"),)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.status}"
+
+
+class Lease(Leased):
+    """A name that one process at a time may hold."""
+
+    name = models.CharField(_("name"), max_length=200, unique=True)
+
+    objects = LeaseQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("lease")
+        verbose_name_plural = _("leases")
+        ordering = ("name",)
+        permissions = (("release_lease", _("Can release a lease")),)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Overview(models.Model):
+    """No table: the Overview page in the admin hangs on it, with a permission of its own."""
+
+    class Meta:
+        managed = False
+        default_permissions = ("view",)
+        verbose_name = _("overview")
+        verbose_name_plural = _("overview")
