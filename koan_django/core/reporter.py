@@ -1,0 +1,59 @@
+"""Reports the health of a process that serves no HTTP, every ten seconds until it stops."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from django.db import DatabaseError
+
+from . import health
+from .registry import Registry, origin_of
+from .threads import DatabaseThread
+
+logger = logging.getLogger(__name__)
+
+PERIOD_SECONDS = 10.0
+
+Source = Callable[[], "health.Finding | None"]
+_sources: Registry[Source] = Registry("health source")
+
+
+def source(name: str) -> Callable[[Source], Source]:
+    """Ask the function in every report; ``None`` means there is nothing to say in this process."""
+
+    def decorate(function: Source) -> Source:
+        return _sources.add(name, function, origin=origin_of(function))
+
+    return decorate
+
+
+class Reporter(DatabaseThread):
+    """Writes what the sources say as health facts, and takes it back at a clean stop."""
+
+    def __init__(self) -> None:
+        super().__init__("koan-health")
+
+    def work(self) -> None:
+        while True:
+            self._report()
+            if self.stopping.wait(PERIOD_SECONDS):
+                break
+        self._retract()
+
+    def _report(self) -> None:
+        for ask in _sources:
+            try:
+                with self.turn():
+                    found = ask()
+                    if found is not None:
+                        health.report(found.name, found.status, found.message, critical=found.critical, data=found.data)
+            except DatabaseError as error:  # the facts expire and say unknown, which is the truth
+                logger.warning("Health could not be reported: %s", error)
+
+    def _retract(self) -> None:
+        try:
+            with self.turn():
+                health.retract()
+        except DatabaseError as error:
+            logger.warning("Health facts could not be taken back: %s", error)

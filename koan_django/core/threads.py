@@ -1,0 +1,102 @@
+"""Threads that use the database in a process that forks, as the main process of a Celery prefork worker does.
+
+A child must not inherit an open connection: closing its copy would end the parent's session (PostgreSQL) or release
+its locks (SQLite). So a :class:`DatabaseThread` touches the database in *turns*, and a fork waits for the turn to end
+and closes the thread's connections first; they open again by themselves.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import weakref
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from django.db import connections
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+logger = logging.getLogger(__name__)
+
+#: A query may hang on a dead server; a fork goes on without waiting for it for ever.
+FORK_WAIT_SECONDS = 5.0
+
+_threads: weakref.WeakSet[DatabaseThread] = weakref.WeakSet()
+
+
+class DatabaseThread(threading.Thread):
+    """Base of the background threads. Subclasses write :meth:`work` and end soon after ``stopping`` is set."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name, daemon=True)
+        self.stopping = threading.Event()
+        self._turn = threading.Lock()
+        self._opened: Sequence[Any] = ()
+        _threads.add(self)
+
+    def work(self) -> None:
+        """Do the thread's work until ``stopping`` is set."""
+        raise NotImplementedError
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Use the database inside this block only. A connection that a restart broke is replaced."""
+        with self._turn:
+            for connection in connections.all(initialized_only=True):
+                connection.close_if_unusable_or_obsolete()
+            try:
+                yield
+            finally:
+                self._opened = connections.all(initialized_only=True)
+
+    def run(self) -> None:
+        try:
+            self.work()
+        except Exception:
+            logger.exception("The thread %s ended by an error", self.name)
+        finally:
+            connections.close_all()
+            self._opened = ()
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Ask the thread to end and wait for it."""
+        self.stopping.set()
+        if self.is_alive():
+            self.join(timeout)
+
+    def before_fork(self) -> None:
+        """Wait for the turn to end, then close what the thread has open."""
+        self._turn.acquire(timeout=FORK_WAIT_SECONDS)
+        for connection in self._opened:
+            connection.inc_thread_sharing()
+            try:
+                connection.close()
+            except Exception:
+                logger.exception("A connection of %s did not close before a fork", self.name)
+            finally:
+                connection.dec_thread_sharing()
+
+    def after_fork(self) -> None:
+        """Let the thread go on."""
+        if self._turn.locked():
+            self._turn.release()
+
+
+def _before() -> None:
+    for thread in _threads:
+        thread.before_fork()
+
+
+def _in_parent() -> None:
+    for thread in _threads:
+        thread.after_fork()
+
+
+def _in_child() -> None:
+    _threads.clear()  # none of them runs here
+
+
+os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
