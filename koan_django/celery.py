@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 HEADER = "koan"
+#: Seconds that a job whose soft limit struck has to leave, before its process is killed.
+HARD_LIMIT_GRACE = 10
 DEFAULT_BEAT = "celery.beat:PersistentScheduler"
 
 _contexts: dict[str, ExitStack] = {}
@@ -61,9 +63,17 @@ class CeleryDispatcher:
         """Publish the task; a failure is logged and never raised, since the caller has committed."""
         try:
             with restore(context):
-                self.app.send_task(job.name, args, dict(kwargs), ignore_result=True, retry=False)
+                self.app.send_task(job.name, args, dict(kwargs), ignore_result=True, retry=False, **_limits(job))
         except Exception:
             logger.exception("The job %s could not be sent; its sweep does the work later", job.name)
+
+
+def _limits(job: dispatch.Job[...]) -> dict[str, float]:
+    """The soft limit is the job's; the hard one ends a child that does not react. Prefork pools keep both."""
+    if job.limit is None:
+        return {}
+    soft = job.limit.total_seconds()
+    return {"soft_time_limit": soft, "time_limit": soft + HARD_LIMIT_GRACE}
 
 
 def _define(app: Celery, job: dispatch.Job[...]) -> None:

@@ -26,11 +26,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Job(Generic[P]):
-    """A function that may run elsewhere. ``every`` is the period of its sweep, if it has one."""
+    """A function that may run elsewhere. ``every`` is the period of its sweep, if it has one.
+
+    ``limit`` is the time after which whoever can (a prefork worker) interrupts it; a copy made with
+    ``dataclasses.replace(job, limit=...)`` carries another one.
+    """
 
     name: str
     function: Callable[P, object]
     every: timedelta | None = None
+    limit: timedelta | None = None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Run here and now."""

@@ -8,7 +8,9 @@ Times are the database's own, so that the clocks of the workers do not matter.
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
+import time
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,7 +25,7 @@ from .exceptions import LeaseLostError
 from .process import identity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 
 class Leased(models.Model):
@@ -78,9 +80,9 @@ class Held:
         everything: LeasedQuerySet[Any] = LeasedQuerySet(self.model, using=self.using)
         return everything.filter(pk=self.pk).held(self.token)
 
-    def renew(self) -> None:
-        """Hold on for another ``ttl`` from now; raises :class:`LeaseLostError`."""
-        if not self.rows().update(lease_until=Now() + self.ttl):
+    def renew(self, **values: Any) -> None:
+        """Hold on for another ``ttl`` from now and write ``values`` with it; raises :class:`LeaseLostError`."""
+        if not self.rows().update(lease_until=Now() + self.ttl, **values):
             raise self._lost()
 
     def check(self) -> None:
@@ -93,9 +95,15 @@ class Held:
         self.rows().update(lease_until=None)
 
     @contextlib.contextmanager
-    def keep(self) -> Iterator[Heartbeat]:
-        """Renew the lease on a thread of its own until the block ends. The block may ask ``heartbeat.lost``."""
-        heartbeat = Heartbeat(self)
+    def keep(
+        self, *, limit: timedelta | None = None, values: Callable[[], Mapping[str, Any]] = dict
+    ) -> Iterator[Heartbeat]:
+        """Renew the lease on a thread of its own until the block ends. The block may ask ``heartbeat.lost``.
+
+        After ``limit`` it is renewed no more, so that work which hangs does not hold the row for ever. What ``values``
+        returns is written into the row with each renewal.
+        """
+        heartbeat = Heartbeat(self, limit, values)
         heartbeat.start()
         try:
             yield heartbeat
@@ -113,9 +121,13 @@ class Held:
 class Heartbeat(threading.Thread):
     """Renews a lease at a third of its time."""
 
-    def __init__(self, held: Held) -> None:
+    def __init__(
+        self, held: Held, limit: timedelta | None = None, values: Callable[[], Mapping[str, Any]] = dict
+    ) -> None:
         super().__init__(name="koan-heartbeat", daemon=True)
         self._held = held
+        self._values = values
+        self._end = math.inf if limit is None else time.monotonic() + limit.total_seconds()
         self._ended = threading.Event()
         self._lost = threading.Event()
         self._work = bind(self._beat)
@@ -135,9 +147,9 @@ class Heartbeat(threading.Thread):
 
     def _beat(self) -> None:
         try:
-            while not self._ended.wait(self._held.ttl.total_seconds() / 3):
+            while not self._ended.wait(self._held.ttl.total_seconds() / 3) and time.monotonic() < self._end:
                 try:
-                    self._held.renew()
+                    self._held.renew(**self._values())
                 except LeaseLostError:
                     self._lost.set()
                     return
