@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 
+from .databases import keep_usable
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -45,8 +47,7 @@ class DatabaseThread(threading.Thread):
     def turn(self) -> Iterator[None]:
         """Use the database inside this block only. A connection that a restart broke is replaced."""
         with self._turn:
-            for connection in connections.all(initialized_only=True):
-                connection.close_if_unusable_or_obsolete()
+            keep_usable()
             try:
                 yield
             finally:

@@ -1,0 +1,24 @@
+"""Connections of long-lived threads and processes: kept as long as they work."""
+
+from __future__ import annotations
+
+import time
+
+from django.db import connections
+
+
+def keep_usable() -> None:
+    """Replace this thread's connections that failed or reached their ``CONN_MAX_AGE``.
+
+    Django's own ``close_old_connections`` would also close every connection whose maximum age is 0, its default, and
+    a worker would connect anew for each piece of work.
+    """
+    for connection in connections.all(initialized_only=True):
+        if connection.in_atomic_block or connection.connection is None:
+            continue
+        age_limit = connection.settings_dict["CONN_MAX_AGE"]
+        too_old = age_limit and connection.close_at is not None and time.monotonic() >= connection.close_at
+        if too_old or (connection.errors_occurred and not connection.is_usable()):
+            connection.close()
+        else:
+            connection.errors_occurred = False

@@ -1,0 +1,61 @@
+"""Typed messages, the groups that handle them, and the buses that carry them."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .encoding import upcaster as upcaster
+    from .envelope import Context as Context
+    from .envelope import Envelope as Envelope
+    from .envelope import Receipt as Receipt
+    from .exceptions import MessagingError as MessagingError
+    from .exceptions import UnroutableError as UnroutableError
+    from .handlers import handler as handler
+    from .markers import AwareDatetime as AwareDatetime
+    from .markers import Header as Header
+    from .markers import IdempotencyKey as IdempotencyKey
+    from .markers import PartitionKey as PartitionKey
+    from .markers import Sensitive as Sensitive
+    from .messages import Message as Message
+    from .sending import send_many as send_many
+
+__all__ = [
+    "AwareDatetime",
+    "Context",
+    "Envelope",
+    "Header",
+    "IdempotencyKey",
+    "Message",
+    "MessagingError",
+    "PartitionKey",
+    "Receipt",
+    "Sensitive",
+    "UnroutableError",
+    "handler",
+    "send_many",
+    "upcaster",
+]
+
+if not TYPE_CHECKING:
+    from koan_django.core.faces import lazy
+
+    __getattr__ = lazy(
+        __name__,
+        {
+            "AwareDatetime": "markers",
+            "Context": "envelope",
+            "Envelope": "envelope",
+            "Header": "markers",
+            "IdempotencyKey": "markers",
+            "Message": "messages",
+            "MessagingError": "exceptions",
+            "PartitionKey": "markers",
+            "Receipt": "envelope",
+            "Sensitive": "markers",
+            "UnroutableError": "exceptions",
+            "handler": "handlers",
+            "send_many": "sending",
+            "upcaster": "encoding",
+        },
+    )
+    del lazy
+del TYPE_CHECKING

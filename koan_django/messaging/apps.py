@@ -1,0 +1,15 @@
+"""App configuration of messaging."""
+
+from __future__ import annotations
+
+from django.utils.translation import gettext_lazy as _
+
+from koan_django.core.appconfig import KoanAppConfig
+
+
+class MessagingConfig(KoanAppConfig):
+    default = True
+    name = "koan_django.messaging"
+    label = "koan_messaging"
+    verbose_name = _("Koan messaging")
+    discovers = ("messages", "handlers")

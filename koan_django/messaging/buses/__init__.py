@@ -1,0 +1,1 @@
+"""The buses: one protocol, what each can do declared in its capabilities."""

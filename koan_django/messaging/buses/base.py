@@ -1,0 +1,103 @@
+"""What a bus must do."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from koan_django.messaging.envelope import Delivery
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from koan_django.messaging.conf import BusOptions
+    from koan_django.messaging.consumer import Consumer
+    from koan_django.messaging.envelope import Envelope, Receipt
+    from koan_django.messaging.verdicts import Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What holds on a bus.
+
+    ``transactional``: sending is part of the caller's transaction, without an outbox. ``durable``: accepted messages
+    survive a crash. ``shared``: other processes receive them. ``ordered``: messages of one partition key are handled
+    in order.
+    """
+
+    transactional: bool
+    durable: bool
+    shared: bool
+    ordered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How much waits for a group; ``-1`` where the bus cannot tell."""
+
+    group: str
+    waiting: int
+    in_progress: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Deliveries of one group that go to the pool together."""
+
+    bus: str
+    group: str
+    deliveries: tuple[Delivery, ...]
+
+
+class Pool(Protocol):
+    """Where handlers run: Celery's pool, or threads in a test."""
+
+    @property
+    def size(self) -> int:
+        """How many batches can run at once."""
+
+    def submit(self, batch: Batch, done: Callable[[Batch, list[Verdict] | None], None]) -> bool:
+        """Have ``batch`` handled and call ``done`` from any thread, with ``None`` when the child died.
+
+        Returns ``False``, and calls nothing, when the pool takes no more work.
+        """
+
+
+class Bus(ABC):
+    """One configured bus."""
+
+    capabilities: ClassVar[Capabilities]
+
+    def __init__(self, alias: str, options: BusOptions) -> None:
+        self.alias = alias
+        self.options = options
+
+    @abstractmethod
+    def send(self, envelopes: Sequence[Envelope], due: datetime | None) -> list[Receipt]:
+        """Accept messages, addressed to all their groups or to ``envelope.group``; not before ``due``.
+
+        Raises :class:`~koan_django.messaging.exceptions.UnroutableError` when no group receives one of them.
+        """
+
+    @abstractmethod
+    def consumer(self, pool: Pool) -> Consumer:
+        """Return a consumer thread that hands deliveries to ``pool``."""
+
+    @abstractmethod
+    def cancel(self, message_id: str) -> bool:
+        """Take back a message that still waits in the database; return whether it did."""
+
+    def complete(self, deliveries: Sequence[Delivery]) -> None:  # noqa: B027  # most have nothing to do
+        """Settle ``deliveries`` inside the handler's transaction, where the bus can.
+
+        Raises :class:`~koan_django.core.exceptions.LeaseLostError` when another worker has them now.
+        """
+
+    def depths(self) -> list[Depth]:
+        """Return what waits for each group."""
+        return []
+
+    def close(self) -> None:  # noqa: B027  # most hold nothing
+        """Let go of connections and threads."""

@@ -1,0 +1,174 @@
+"""The bus that needs nothing but the database.
+
+Sending inserts a row per group in the caller's transaction; the handler's transaction deletes it, guarded by the
+lease's token, so a message and its effects are committed together or not at all.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+from django.db.models import Count, Q
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from koan_django.core.exceptions import LeaseLostError
+from koan_django.messaging import events, handlers
+from koan_django.messaging.consumer import Consumer
+from koan_django.messaging.deadletters import dead_letter
+from koan_django.messaging.envelope import Delivery, Envelope, Receipt
+from koan_django.messaging.exceptions import UnroutableError
+
+from .base import Bus, Capabilities, Depth, Pool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from koan_django.messaging.models import QueuedDelivery
+    from koan_django.messaging.verdicts import Verdict
+
+
+class DatabaseBus(Bus):
+    """Durable delivery rows, claimed by lease; with SKIP LOCKED where the database has it."""
+
+    capabilities = Capabilities(transactional=True, durable=True, shared=True, ordered=False)
+
+    def send(self, envelopes: Sequence[Envelope], due: datetime | None) -> list[Receipt]:
+        from koan_django.messaging.models import QueuedDelivery
+
+        at = due or timezone.now()
+        rows = [
+            QueuedDelivery.holding(self.alias, envelope, group=group, available_at=at)
+            for envelope in envelopes
+            for group in self._groups(envelope)
+        ]
+        with transaction.atomic():
+            QueuedDelivery.objects.bulk_create(rows)
+            events.record(events.event("sent", self.alias, envelope) for envelope in envelopes)
+        return [Receipt(envelope.id, "accepted", self.alias) for envelope in envelopes]
+
+    def _groups(self, envelope: Envelope) -> list[str]:
+        known = handlers.on_bus(self.alias)
+        groups = handlers.groups_for(self.alias, envelope.alias)
+        if envelope.group:
+            groups = [envelope.group] if envelope.group in known else []
+        if not groups:
+            raise UnroutableError(
+                f"{envelope.alias} reaches nobody on the bus {self.alias!r}",
+                why=f"the group {envelope.group!r} has no handlers" if envelope.group else "no handler receives it",
+                fix="Write a handler in the handlers.py of an installed app.",
+            )
+        return groups
+
+    def consumer(self, pool: Pool) -> Consumer:
+        return DatabaseConsumer(self, pool)
+
+    def cancel(self, message_id: str) -> bool:
+        from koan_django.messaging.models import QueuedDelivery
+
+        waiting = QueuedDelivery.objects.filter(bus=self.alias, message_id=message_id).free()
+        return bool(waiting.delete()[0])
+
+    def complete(self, deliveries: Sequence[Delivery]) -> None:
+        from koan_django.messaging.models import QueuedDelivery
+
+        deleted = QueuedDelivery.objects.all().finish((each.ref, each.token) for each in deliveries)
+        if deleted != len(deliveries):
+            raise LeaseLostError(
+                "a delivery belongs to another worker now",
+                why=f"it was held for longer than the lease of {self.options.lease.total_seconds():g} s",
+                fix="Nothing: the other worker handles it. Raise LEASE if it happens often.",
+            )
+
+    def depths(self) -> list[Depth]:
+        from koan_django.messaging.models import QueuedDelivery
+
+        held = Count("id", filter=Q(lease_until__gt=Now()))
+        rows = QueuedDelivery.objects.filter(bus=self.alias).values("group").annotate(all=Count("id"), held=held)
+        counted = {row["group"]: Depth(row["group"], row["all"] - row["held"], row["held"]) for row in rows}
+        return [counted.get(group, Depth(group, 0, 0)) for group in handlers.on_bus(self.alias)]
+
+
+class DatabaseConsumer(Consumer):
+    """Polls for waiting rows; a read decides whether a claim is worth a write."""
+
+    def __init__(self, bus: DatabaseBus, pool: Pool) -> None:
+        super().__init__(bus, pool)
+        self._awake = threading.Event()
+        self._renewed = time.monotonic()
+
+    def waiting_groups(self) -> Iterable[str]:
+        from koan_django.messaging.models import QueuedDelivery
+
+        with self.turn():
+            waiting = QueuedDelivery.objects.filter(bus=self.bus.alias, available_at__lte=Now()).free()
+            return list(waiting.values_list("group", flat=True).distinct())
+
+    def fetch(self, group: str, limit: int) -> list[Delivery]:
+        from koan_django.messaging.models import QueuedDelivery
+
+        with self.turn():
+            rows = QueuedDelivery.objects.all().claim(self.bus.alias, group, limit, self.bus.options.lease)
+        return [self._delivery(row) for row in rows]
+
+    def _delivery(self, row: QueuedDelivery) -> Delivery:
+        return Delivery(row.envelope(), self.bus.alias, row.group, ref=row.pk, token=row.lease_token)
+
+    def settle(self, settled: list[tuple[Delivery, Verdict]]) -> None:
+        from koan_django.messaging.models import QueuedDelivery
+
+        rows = QueuedDelivery.objects.all()
+        with self.turn(), transaction.atomic():
+            over = [d for d, v in settled if v.outcome in ("handled", "duplicate")]
+            rows.finish((each.ref, each.token) for each in over)
+            troubled = [(d, v) for d, v in settled if v.outcome in ("retry", "postpone", "again", "dead")]
+            kept = [(d, v) for d, v in troubled if self._apply(d, v)]
+            self.record(kept)
+
+    def _apply(self, delivery: Delivery, verdict: Verdict) -> bool:
+        """Put back or dead-letter one delivery; ``False`` when another worker has it now."""
+        from koan_django.messaging.models import QueuedDelivery
+
+        rows = QueuedDelivery.objects.all()
+        if verdict.outcome == "dead":
+            if not rows.finish([(delivery.ref, delivery.token)]):
+                return False
+            dead_letter(delivery, verdict).save()
+            return True
+        attempt = delivery.envelope.attempt + (verdict.outcome == "retry")
+        return rows.put_back(delivery.ref, delivery.token, attempt=attempt, wait=verdict.wait, error=verdict.error)
+
+    def give_back(self, deliveries: Iterable[Delivery]) -> None:
+        from koan_django.messaging.models import QueuedDelivery
+
+        with self.turn():
+            for each in deliveries:
+                QueuedDelivery.objects.all().put_back(
+                    each.ref, each.token, attempt=each.envelope.attempt, wait=timedelta(0), error=""
+                )
+
+    def keep(self) -> None:
+        from koan_django.messaging.models import QueuedDelivery
+
+        period = self.bus.options.lease.total_seconds() / 3
+        if time.monotonic() - self._renewed < period:
+            return
+        self._renewed = time.monotonic()
+        held = [*self.in_flight.values(), *self._again]
+        if held:
+            with self.turn():
+                QueuedDelivery.objects.all().extend(
+                    ((each.ref, each.token) for batch in held for each in batch.deliveries), self.bus.options.lease
+                )
+
+    def idle(self, busy: bool) -> None:
+        self._awake.wait(0 if busy else self.bus.options.poll_interval.total_seconds())
+        self._awake.clear()
+
+    def wake(self) -> None:
+        self._awake.set()

@@ -1,0 +1,54 @@
+"""The configured buses of this process, made on first use."""
+
+from __future__ import annotations
+
+import threading
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from koan_django.core import conf as core_conf
+from koan_django.core.exceptions import RegistrationError
+from koan_django.core.suggestions import did_you_mean
+from koan_django.messaging.conf import SCHEMES, options
+
+if TYPE_CHECKING:
+    from .base import Bus
+
+_made: dict[str, Bus] = {}
+_lock = threading.Lock()
+
+
+def get(alias: str) -> Bus:
+    """Return the bus called ``alias``; raises :class:`RegistrationError` for one that is not configured."""
+    found = _made.get(alias)
+    if found is None:
+        with _lock:
+            found = _made.get(alias) or _made.setdefault(alias, _make(alias))
+    return found
+
+
+def all_buses() -> list[Bus]:
+    """Return every configured bus."""
+    return [get(alias) for alias in options().buses]
+
+
+@core_conf.on_reset
+def reset() -> None:
+    """Close the buses and forget them: the settings changed."""
+    with _lock:
+        gone = list(_made.values())
+        _made.clear()
+    for bus in gone:
+        bus.close()
+
+
+def _make(alias: str) -> Bus:
+    configured = options().buses
+    if alias not in configured:
+        raise RegistrationError(
+            f"there is no bus {alias!r}{did_you_mean(alias, configured)}",
+            fix="Add it to KOAN['MESSAGING']['BUSES'].",
+        )
+    module, _, name = SCHEMES[configured[alias].scheme].rpartition(".")
+    made: Bus = getattr(import_module(module), name)(alias, configured[alias])
+    return made

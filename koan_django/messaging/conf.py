@@ -1,0 +1,75 @@
+"""The section ``KOAN["MESSAGING"]``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Literal
+from urllib.parse import urlsplit
+
+from koan_django.core.conf import section
+from koan_django.core.retry import RetryPolicy
+from koan_django.core.suggestions import did_you_mean
+
+#: The bus of each URL scheme.
+SCHEMES: Mapping[str, str] = {
+    "database": "koan_django.messaging.buses.database.DatabaseBus",
+    "memory": "koan_django.messaging.buses.memory.MemoryBus",
+    "amqp": "koan_django.messaging.buses.amqp.AmqpBus",
+    "amqps": "koan_django.messaging.buses.amqp.AmqpBus",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BusOptions:
+    """One bus. ``url`` may hold secret references; it is resolved when the bus connects."""
+
+    url: str = field(default="database://", repr=False)
+    prefix: str = "koan"
+    partitions: int = 16
+    confirm_timeout: timedelta = timedelta(seconds=5)
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    batch: int = 50
+    lease: timedelta = timedelta(seconds=10)
+    poll_interval: timedelta = timedelta(milliseconds=100)
+
+    def __post_init__(self) -> None:
+        if self.scheme not in SCHEMES:
+            known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+            raise ValueError(f"no bus has the scheme {self.scheme!r}: use {known}{did_you_mean(self.scheme, SCHEMES)}")
+        if not 1 <= self.partitions <= 1024:
+            raise ValueError("PARTITIONS must be between 1 and 1024")
+        if not 1 <= self.batch <= 1000:
+            raise ValueError("BATCH must be between 1 and 1000")
+        if self.lease < timedelta(seconds=2):
+            raise ValueError("LEASE must be at least 2 s: it is renewed at a third of itself")
+        if self.poll_interval < timedelta(milliseconds=5):
+            raise ValueError("POLL_INTERVAL must be at least 5 ms")
+
+    @property
+    def scheme(self) -> str:
+        """What stands before ``://``; it is never part of a secret."""
+        return urlsplit(self.url).scheme or self.url
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessagingOptions:
+    """Without any of it: one bus called ``main`` on the database."""
+
+    default_bus: str = "main"
+    default_group: str = "workers"
+    buses: Mapping[str, BusOptions] = field(default_factory=lambda: MappingProxyType({"main": BusOptions()}))
+    #: Which message events are kept: every step, the troubled ones only, or none.
+    trail: Literal["all", "failures", "off"] = "all"
+    #: How long events and settled dead letters are kept.
+    retention: timedelta = timedelta(days=30)
+
+    def __post_init__(self) -> None:
+        if self.default_bus not in self.buses:
+            hint = did_you_mean(self.default_bus, self.buses)
+            raise ValueError(f"DEFAULT_BUS {self.default_bus!r} is not in BUSES{hint}")
+
+
+options = section("MESSAGING", MessagingOptions)

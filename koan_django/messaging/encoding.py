@@ -1,0 +1,122 @@
+"""Bodies: JSON by msgspec, strict on reading, with older versions lifted by upcasters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+from django.db.models import Model, QuerySet
+from django.utils.functional import Promise, SimpleLazyObject
+from django.utils.safestring import SafeString
+
+from koan_django.core.exceptions import RegistrationError
+from koan_django.core.redaction import MASK, redact
+
+from .exceptions import UnreadableMessageError
+
+if TYPE_CHECKING:
+    from .messages import Message
+
+M = TypeVar("M", bound="Message")
+Upcast = Callable[[dict[str, Any]], dict[str, Any]]
+
+_upcasts: dict[type[Message], dict[int, Upcast]] = {}
+
+
+def upcaster(cls: type[Message], *, from_version: int) -> Callable[[Upcast], Upcast]:
+    """Register the step from ``from_version`` of the body to the next one. It takes and returns plain JSON."""
+
+    def decorate(function: Upcast) -> Upcast:
+        if from_version < 1 or from_version >= cls._meta.version:
+            raise RegistrationError(
+                f"{cls.__name__} has no version {from_version} to lift",
+                why=f"its version is {cls._meta.version}",
+            )
+        _upcasts.setdefault(cls, {})[from_version] = function
+        return function
+
+    return decorate
+
+
+def missing_upcasts(cls: type[Message]) -> list[int]:
+    """Return the versions that a chain with a gap leaves out; a class without upcasters has no chain."""
+    known = _upcasts.get(cls, {})
+    return [version for version in range(min(known), cls._meta.version) if version not in known] if known else []
+
+
+def encode(message: Message) -> bytes:
+    """Return the body of ``message``.
+
+    Raises ``TypeError`` for a value that its field does not allow: the constructor of a struct checks nothing, and
+    what is not noticed here is somebody's dead letter later.
+    """
+    try:
+        body = _encoder.encode(message)
+        decoder(type(message)).decode(body)
+    except (msgspec.ValidationError, TypeError) as error:
+        raise TypeError(f"{type(message).__name__} cannot be sent: {error}") from None
+    return body
+
+
+@cache
+def decoder(cls: type[Message]) -> msgspec.json.Decoder[Any]:
+    """Return the strict decoder of ``cls``; unknown fields are ignored, so that producers may deploy first."""
+    return msgspec.json.Decoder(cls)
+
+
+def decode(cls: type[M], body: bytes, version: int) -> M:
+    """Read ``body``, written as ``version``; raises :class:`UnreadableMessageError` with the path of the trouble."""
+    current = cls._meta.version
+    try:
+        if version < current and cls in _upcasts:
+            return msgspec.convert(_lift(cls, msgspec.json.decode(body), version, current), cls)
+        found: M = decoder(cls).decode(body)
+        return found
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, ValueError, KeyError, TypeError) as error:
+        why = str(error) or type(error).__name__
+        if version > current:
+            why = f"version {version} is newer than {current}: {why}"
+        raise UnreadableMessageError(
+            f"the body is not a {cls._meta.alias}",
+            why=why,
+            fix="Correct the sender, or add an upcaster, and replay the dead letter.",
+        ) from error
+
+
+def readable(body: bytes, cls: type[Message] | None) -> Any:
+    """Return ``body`` for people: parsed if it can be, with sensitive fields masked."""
+    try:
+        parsed = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return redact(body[:2000].decode("utf-8", "replace"))
+    return redact(_masked(parsed, cls._meta.sensitive_names if cls else frozenset()))
+
+
+def _masked(value: Any, names: frozenset[str]) -> Any:
+    if isinstance(value, dict):
+        return {key: MASK if key in names else _masked(item, names) for key, item in value.items()}
+    return [_masked(item, names) for item in value] if isinstance(value, list) else value
+
+
+def _lift(cls: type[Message], body: dict[str, Any], version: int, current: int) -> dict[str, Any]:
+    for step in range(version, current):
+        body = _upcasts[cls][step](body)
+    return body
+
+
+def _hook(value: object) -> object:
+    """What msgspec does not know: lazy and safe text become text, anything of the database is refused."""
+    if isinstance(value, Promise) or type(value) is SafeString:
+        return str(value)
+    if isinstance(value, SimpleLazyObject | QuerySet):
+        raise TypeError(f"a {type(value).__name__} cannot travel in a message: send primary keys")
+    if isinstance(value, Model):
+        raise TypeError(
+            f"a {value._meta.label} instance cannot travel in a message: send its primary key (pk={value.pk!r})"
+        )
+    raise TypeError(f"a {type(value).__module__}.{type(value).__qualname__} cannot travel in a message")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_hook)

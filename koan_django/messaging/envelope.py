@@ -1,0 +1,156 @@
+"""A message under way: what it is wrapped in, what a handler may ask about it, and what the sender gets back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from .encoding import decode
+
+if TYPE_CHECKING:
+    from .messages import Message
+
+M = TypeVar("M", bound="Message")
+
+#: Header names on the wire. They begin with ``koan-`` and not with ``x-``, which RabbitMQ treats specially.
+VERSION = "koan-version"
+SENT_AT = "koan-sent-at"
+ATTEMPT = "koan-attempt"
+CORRELATION = "koan-correlation"
+CAUSATION = "koan-causation"
+TENANT = "koan-tenant"
+IDEMPOTENCY_KEY = "koan-idempotency-key"
+PARTITION_KEY = "koan-partition-key"
+TRACEPARENT = "traceparent"
+OWN = frozenset(
+    {VERSION, SENT_AT, ATTEMPT, CORRELATION, CAUSATION, TENANT, IDEMPOTENCY_KEY, PARTITION_KEY, TRACEPARENT}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """One message as it travels: what a handler of a pattern receives, and what buses carry.
+
+    ``attempt`` counts from 1. ``group`` is set once the message is addressed to a group, or sent to one only.
+    """
+
+    id: str
+    alias: str
+    version: int
+    body: bytes
+    headers: Mapping[str, str]
+    routing_key: str
+    group: str = ""
+    attempt: int = 1
+    priority: int = 0
+
+    def decode(self, cls: type[M]) -> M:
+        """Read the body as ``cls``; raises :class:`~.exceptions.UnreadableMessageError`."""
+        return decode(cls, self.body, self.version)
+
+    @property
+    def correlation_id(self) -> str:
+        """The id of the whole story this message belongs to."""
+        return self.headers.get(CORRELATION) or self.id
+
+    @property
+    def causation_id(self) -> str:
+        """The id of the message whose handler sent this one, or nothing."""
+        return self.headers.get(CAUSATION, "")
+
+    @property
+    def tenant(self) -> str:
+        """The tenant in whose name it was sent, or nothing."""
+        return self.headers.get(TENANT, "")
+
+    @property
+    def partition_key(self) -> str | None:
+        """The key that keeps messages in order, or ``None``."""
+        return self.headers.get(PARTITION_KEY)
+
+    @property
+    def idempotency_key(self) -> str:
+        """What makes a duplicate: the key that the message declares, else its id."""
+        return self.headers.get(IDEMPOTENCY_KEY) or self.id
+
+    @property
+    def sent_at(self) -> datetime | None:
+        """When it was sent, by the sender's clock."""
+        try:
+            return datetime.fromisoformat(self.headers[SENT_AT])
+        except (KeyError, ValueError):
+            return None
+
+    def context(self) -> dict[str, str]:
+        """The context in which its handler runs: its own story, caused by itself."""
+        return {
+            "correlation": self.correlation_id,
+            "causation": self.id,
+            "tenant": self.tenant,
+            "traceparent": self.headers.get(TRACEPARENT, ""),
+        }
+
+    def next_attempt(self) -> Envelope:
+        """The same message, tried once more."""
+        return replace(self, attempt=self.attempt + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """An envelope that a bus handed to a group; ``ref`` is how the bus knows it again, ``token`` fences it."""
+
+    envelope: Envelope
+    bus: str
+    group: str
+    ref: Any = None
+    token: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a handler may ask about the message it was given."""
+
+    id: str
+    alias: str
+    version: int
+    bus: str
+    group: str
+    handler: str
+    attempt: int
+    max_attempts: int
+    correlation_id: str
+    causation_id: str
+    tenant: str
+    sent_at: datetime | None
+    headers: Mapping[str, str] = field(repr=False)
+
+    @property
+    def is_last_attempt(self) -> bool:
+        """Whether a failure now goes to the dead letters."""
+        return self.attempt >= self.max_attempts
+
+
+State = Literal["published", "accepted", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What ``send()`` returns. ``published``: the broker confirmed it; ``accepted``: it is in the database."""
+
+    id: str
+    state: State
+    bus: str
+
+    def cancel(self) -> bool:
+        """Take the message back while it still waits in the database; return whether that was in time."""
+        from .sending import cancel
+
+        return cancel(self)
+
+    async def acancel(self) -> bool:
+        """Like :meth:`cancel`, awaited."""
+        from asgiref.sync import sync_to_async
+
+        return await sync_to_async(self.cancel)()

@@ -1,0 +1,51 @@
+"""Errors of messaging."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from koan_django.core.exceptions import KoanError
+
+
+class MessagingError(KoanError):
+    """Base of messaging's errors."""
+
+
+class UnroutableError(MessagingError):
+    """No group receives the message: nobody handles its alias on that bus."""
+
+
+class UnreadableMessageError(MessagingError):
+    """A body that cannot be read as its type; the text names the path inside the body."""
+
+
+class UnhandledMessageError(MessagingError):
+    """A message reached a group that has no handler for its alias."""
+
+
+class PublishError(MessagingError):
+    """The broker did not take the message, or did not say so in time."""
+
+    transient: ClassVar[bool] = True
+
+
+class BusUnavailableError(MessagingError):
+    """The bus cannot be reached now."""
+
+    transient: ClassVar[bool] = True
+
+
+class BusyError(MessagingError):
+    """Somebody else is handling the same message; it is postponed without counting an attempt."""
+
+    transient: ClassVar[bool] = True
+
+
+class WorkerLostError(MessagingError):
+    """The worker's child died while it handled the message."""
+
+    transient: ClassVar[bool] = True
+
+
+class CapabilityError(MessagingError):
+    """The bus cannot do what was asked of it."""

@@ -1,0 +1,261 @@
+"""``@handler``: who receives what, in which group."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+from koan_django.core.exceptions import RegistrationError
+from koan_django.core.registry import origin_of
+
+from .conf import options
+from .messages import Message
+from .routing import is_pattern, matches, specificity
+
+if TYPE_CHECKING:
+    from koan_django.core.retry import RetryPolicy
+
+    from .envelope import Context, Envelope
+
+X = TypeVar("X")
+M = TypeVar("M", bound=Message)
+R = TypeVar("R", bound=Awaitable[None] | None)
+
+#: A group is part of queue names.
+_GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_PATTERN = re.compile(r"([A-Za-z0-9_-]+|\*|#)(\.([A-Za-z0-9_-]+|\*|#))*")
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """One registered handler. ``name`` is its identity in the inbox: ``module.qualname`` unless it was pinned."""
+
+    name: str
+    function: Callable[..., Any]
+    message: type[Message] | None
+    pattern: str
+    declared_group: str | None
+    declared_bus: str | None
+    batch: int | None
+    atomic: bool
+    max_attempts: int | None
+    pinned: bool
+    takes_context: bool
+    is_async: bool
+    origin: str
+
+    @property
+    def group(self) -> str:
+        """The group it belongs to."""
+        return self.declared_group or options().default_group
+
+    @property
+    def bus(self) -> str:
+        """The bus it listens on: its own, its message's, or the default one."""
+        if self.declared_bus:
+            return self.declared_bus
+        return (self.message._meta.bus if self.message else None) or options().default_bus
+
+    @property
+    def binding(self) -> str:
+        """The alias or pattern it receives."""
+        return self.message._meta.alias if self.message else self.pattern
+
+    @property
+    def attempts(self) -> int:
+        """How often a message is tried before it is a dead letter."""
+        return self.max_attempts or self.retry.max_attempts
+
+    @property
+    def retry(self) -> RetryPolicy:
+        """The policy of its bus."""
+        return options().buses[self.bus].retry
+
+    def receives(self, alias: str) -> bool:
+        """Whether a message with ``alias`` is for this handler."""
+        return self.binding == alias or (self.message is None and matches(self.pattern, alias))
+
+
+class Accepts(Generic[X]):
+    """What ``handler(...)`` returns: it decorates functions of ``X``, or of ``X`` and a :class:`Context`."""
+
+    def __init__(self, register: Callable[[Callable[..., Any]], None]) -> None:
+        self._register = register
+
+    @overload
+    def __call__(self, function: Callable[[X], R], /) -> Callable[[X], R]: ...
+    @overload
+    def __call__(self, function: Callable[[X, Context], R], /) -> Callable[[X, Context], R]: ...
+    def __call__(self, function: Callable[..., Any], /) -> Callable[..., Any]:
+        """Register ``function`` and return it unchanged."""
+        self._register(function)
+        return function
+
+
+_handlers: dict[str, Handler] = {}
+
+
+@overload
+def handler(
+    message: type[M],
+    *,
+    group: str | None = ...,
+    bus: str | None = ...,
+    name: str | None = ...,
+    batch: None = ...,
+    atomic: bool = ...,
+    max_attempts: int | None = ...,
+) -> Accepts[M]: ...
+@overload
+def handler(
+    message: type[M],
+    *,
+    group: str | None = ...,
+    bus: str | None = ...,
+    name: str | None = ...,
+    batch: int,
+    atomic: bool = ...,
+    max_attempts: int | None = ...,
+) -> Accepts[list[M]]: ...
+@overload
+def handler(
+    message: str,
+    *,
+    group: str | None = ...,
+    bus: str | None = ...,
+    name: str | None = ...,
+    batch: None = ...,
+    atomic: bool = ...,
+    max_attempts: int | None = ...,
+) -> Accepts[Envelope]: ...
+@overload
+def handler(
+    message: str,
+    *,
+    group: str | None = ...,
+    bus: str | None = ...,
+    name: str | None = ...,
+    batch: int,
+    atomic: bool = ...,
+    max_attempts: int | None = ...,
+) -> Accepts[list[Envelope]]: ...
+def handler(
+    message: type[Message] | str,
+    *,
+    group: str | None = None,
+    bus: str | None = None,
+    name: str | None = None,
+    batch: int | None = None,
+    atomic: bool = True,
+    max_attempts: int | None = None,
+) -> Accepts[Any]:
+    """Receive a message class, or every alias that a pattern matches, in ``group``.
+
+    Each group gets a copy of a message; within a group one handler gets it. ``batch`` hands over lists of up to that
+    many, in one transaction. ``atomic=False`` is for long work: it runs outside a transaction, claimed by a lease
+    when the inbox is installed. ``name`` pins the identity under which the inbox remembers it.
+    """
+
+    def register(function: Callable[..., Any]) -> None:
+        _add(_described(function, message, group, bus, name, batch, atomic, max_attempts))
+
+    return Accepts(register)
+
+
+def every() -> list[Handler]:
+    """Return all handlers, in the order of their declaration."""
+    return list(_handlers.values())
+
+
+def on_bus(bus: str) -> dict[str, list[Handler]]:
+    """Return the handlers that listen on ``bus``, by group."""
+    groups: dict[str, list[Handler]] = {}
+    for known in _handlers.values():
+        if known.bus == bus:
+            groups.setdefault(known.group, []).append(known)
+    return groups
+
+
+def groups_for(bus: str, alias: str) -> list[str]:
+    """Return the groups on ``bus`` that receive ``alias``, each once."""
+    found = (known.group for known in _handlers.values() if known.bus == bus and known.receives(alias))
+    return list(dict.fromkeys(found))
+
+
+def find(bus: str, group: str, alias: str) -> Handler | None:
+    """Return the handler of ``alias`` in ``group``: the one of the class, else of the most specific pattern."""
+    candidates = [known for known in on_bus(bus).get(group, ()) if known.receives(alias)]
+    return max(candidates, key=lambda c: (c.binding == alias, specificity(c.binding)), default=None)
+
+
+def forget(name: str) -> None:
+    """Remove a handler; for tests."""
+    _handlers.pop(name, None)
+
+
+def _add(described: Handler) -> None:
+    known = _handlers.get(described.name)
+    if known is not None and known.origin != described.origin:
+        raise RegistrationError(
+            f"two handlers are called {described.name!r}",
+            why=f"{known.origin} and {described.origin}",
+            fix="Give one of them another name=.",
+        )
+    _handlers[described.name] = described
+
+
+def _described(
+    function: Callable[..., Any],
+    message: type[Message] | str,
+    group: str | None,
+    bus: str | None,
+    name: str | None,
+    batch: int | None,
+    atomic: bool,
+    max_attempts: int | None,
+) -> Handler:
+    origin = origin_of(function)
+    _refuse(
+        group is not None and not _GROUP.fullmatch(group), origin, f"the group {group!r} is not usable in a queue name"
+    )
+    _refuse(isinstance(message, str) and not _PATTERN.fullmatch(message), origin, f"{message!r} is not a pattern")
+    _refuse(batch is not None and batch < 1, origin, "batch must be at least 1")
+    _refuse(batch is not None and not atomic, origin, "a batch is one transaction: leave out atomic=False")
+    _refuse(max_attempts is not None and max_attempts < 1, origin, "max_attempts must be at least 1")
+    return Handler(
+        name=name or origin,
+        function=function,
+        message=None if isinstance(message, str) else message,
+        pattern=message if isinstance(message, str) else "",
+        declared_group=group,
+        declared_bus=bus,
+        batch=batch,
+        atomic=atomic,
+        max_attempts=max_attempts,
+        pinned=name is not None,
+        takes_context=_positional(function, origin) == 2,
+        is_async=inspect.iscoroutinefunction(function),
+        origin=origin,
+    )
+
+
+def _positional(function: Callable[..., Any], origin: str) -> int:
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    count = sum(parameter.kind in kinds for parameter in inspect.signature(function).parameters.values())
+    _refuse(count not in (1, 2), origin, f"it takes {count} arguments, not (message) or (message, context)")
+    return count
+
+
+def _refuse(condition: bool, origin: str, why: str) -> None:
+    if condition:
+        raise RegistrationError(f"{origin} cannot be a handler", why=why)
+
+
+def overlaps(one: Handler, other: Handler) -> bool:
+    """Whether both would receive the same alias in the same group with nothing to choose between them."""
+    if (one.bus, one.group) != (other.bus, other.group):
+        return False
+    return one.binding == other.binding and is_pattern(one.binding) == is_pattern(other.binding)

@@ -1,0 +1,182 @@
+"""The base class of messages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
+
+import msgspec
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
+
+from koan_django.core.redaction import MASK
+from koan_django.core.registry import Registry, origin_of
+from koan_django.core.suggestions import did_you_mean
+
+from . import meta
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+    from .envelope import Receipt
+
+#: Options of ``class Meta``, and whether a subclass inherits them.
+_META_OPTIONS = {"abstract": False, "alias": False, "version": False, "bus": True}
+#: A field of such a name would hide the method without a word.
+_RESERVED = ("send", "asend", "send_to", "asend_to", "Meta")
+
+#: Every concrete message class, by module and qualified name. Aliases resolve on first use.
+_classes: dict[str, type[Message]] = {}
+aliases: Registry[type[Message]] = Registry("message alias")
+
+
+def _own_meta(cls: type) -> dict[str, Any]:
+    """The options in force for ``cls``: its own, and the inheritable ones of its parents."""
+    found: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        declared = base.__dict__.get("Meta")
+        if declared is None:
+            continue
+        for parent in reversed(declared.__mro__):
+            own = base is cls and parent is declared
+            found |= {
+                name: value
+                for name, value in vars(parent).items()
+                if _META_OPTIONS.get(name, False) or (own and name in _META_OPTIONS)
+            }
+    return found
+
+
+def _check_meta(name: str, declared: Any) -> None:
+    for option in vars(declared) if declared is not None else ():
+        if not option.startswith("__") and option not in _META_OPTIONS:
+            raise TypeError(f"{name}.Meta has no option {option!r}{did_you_mean(option, _META_OPTIONS)}")
+
+
+def _default_alias(cls: type) -> str | None:
+    if _own_meta(cls).get("alias"):
+        return None
+    config = apps.get_containing_app_config(cls.__module__)
+    if config is None:
+        raise ImproperlyConfigured(
+            f"{origin_of(cls)} is in no installed app: set Meta.alias, or add its app to INSTALLED_APPS"
+        )
+    return f"{config.label}.{cls.__name__}"
+
+
+class MessageMeta(msgspec.StructMeta):
+    """Checks ``class Meta`` and the field names when a message class is made."""
+
+    def __new__(mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> Any:
+        _check_meta(name, namespace.get("Meta"))
+        if options.get("array_like"):
+            raise TypeError(f"{name}: array_like messages cannot gain a field later; leave it out")
+        cls: Any = super().__new__(mcls, name, bases, namespace, **options)
+        for field in cls.__struct_fields__:
+            if field in _RESERVED:
+                raise TypeError(
+                    f"{name}.{field} hides Message.{field}; rename the field and keep its wire name"
+                    f" with msgspec.field(name={field!r})"
+                )
+        if namespace.get("__module__") != __name__ and not _own_meta(cls).get("abstract"):
+            _classes[origin_of(cls)] = cls
+        return cls
+
+    @property
+    def _meta(cls) -> meta.MessageOptions:
+        """The resolved options; built on first use, since a default alias needs the app registry."""
+        found: meta.MessageOptions | None = cls.__dict__.get("__koan_options__")
+        if found is None:
+            found = meta.build(cls, _own_meta(cls), _default_alias(cls))  # type: ignore[arg-type]  # made by this metaclass
+            problem = meta.alias_problem(found.alias)
+            if problem:
+                raise ImproperlyConfigured(f"{origin_of(cls)}: the alias {found.alias!r} is not usable: {problem}")
+            type.__setattr__(cls, "__koan_options__", found)
+        return found
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
+class Message(msgspec.Struct, metaclass=MessageMeta, frozen=True):
+    """Something that happened or should be done, as a frozen ``msgspec.Struct``.
+
+    Fields are the body, encoded as JSON. ``class Meta`` may give ``alias`` (default ``<app_label>.<ClassName>``),
+    ``version``, ``bus`` and ``abstract``.
+    """
+
+    if TYPE_CHECKING:
+        _meta: ClassVar[meta.MessageOptions]
+
+    def send(
+        self,
+        *,
+        delay: timedelta | None = None,
+        eta: datetime | None = None,
+        bus: str | None = None,
+        priority: int = 0,
+    ) -> Receipt:
+        """Send to every group that handles this message; accepted once the current transaction commits.
+
+        Raises ``TypeError`` when a field holds what its type does not allow, and
+        :class:`~koan_django.messaging.exceptions.UnroutableError` when no group receives it.
+        """
+        from .sending import send
+
+        return send(self, delay=delay, eta=eta, bus=bus, priority=priority)
+
+    def send_to(
+        self,
+        group: str,
+        *,
+        delay: timedelta | None = None,
+        eta: datetime | None = None,
+        bus: str | None = None,
+        priority: int = 0,
+    ) -> Receipt:
+        """Send to one group only."""
+        from .sending import send
+
+        return send(self, delay=delay, eta=eta, bus=bus, priority=priority, group=group)
+
+    async def asend(
+        self,
+        *,
+        delay: timedelta | None = None,
+        eta: datetime | None = None,
+        bus: str | None = None,
+        priority: int = 0,
+    ) -> Receipt:
+        """Like :meth:`send`, awaited."""
+        from .sending import asend
+
+        return await asend(self, delay=delay, eta=eta, bus=bus, priority=priority)
+
+    async def asend_to(
+        self,
+        group: str,
+        *,
+        delay: timedelta | None = None,
+        eta: datetime | None = None,
+        bus: str | None = None,
+        priority: int = 0,
+    ) -> Receipt:
+        """Like :meth:`send_to`, awaited."""
+        from .sending import asend
+
+        return await asend(self, delay=delay, eta=eta, bus=bus, priority=priority, group=group)
+
+    def __repr__(self) -> str:
+        hidden = type(self)._meta.sensitive_names
+        shown = (f"{name}={MASK if name in hidden else repr(getattr(self, name))}" for name in self.__struct_fields__)
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def classes() -> list[type[Message]]:
+    """Return every concrete message class."""
+    return list(_classes.values())
+
+
+def by_alias(alias: str) -> type[Message] | None:
+    """Return the class with ``alias``, or ``None``; raises when two classes claim one."""
+    if len(aliases) != len(_classes):
+        for origin, cls in list(_classes.items()):
+            aliases.add(cls._meta.alias, cls, origin=origin)
+    return aliases.get(alias)

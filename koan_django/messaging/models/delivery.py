@@ -1,0 +1,29 @@
+"""The queue of the database bus: one row per message and group."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
+
+from koan_django.core.leases import Leased
+from koan_django.messaging.querysets import DeliveryQuerySet
+
+from .stored import StoredEnvelope
+
+
+class QueuedDelivery(StoredEnvelope, Leased):
+    """A message that waits for its group or is being handled; deleted in the handler's transaction."""
+
+    available_at = models.DateTimeField(_("not before"), db_default=Now())
+    last_error = models.CharField(_("last error"), max_length=500, blank=True)
+    created_at = models.DateTimeField(_("created at"), db_default=Now())
+
+    objects = DeliveryQuerySet.as_manager()
+
+    class Meta(StoredEnvelope.Meta):
+        abstract = False
+        verbose_name = _("queued delivery")
+        verbose_name_plural = _("queued deliveries")
+        ordering = ("id",)
+        indexes = (models.Index(fields=["bus", "group", "available_at"], name="koan_msg_delivery_due"),)

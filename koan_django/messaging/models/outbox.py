@@ -1,0 +1,46 @@
+"""Messages that wait to be published to a broker."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
+
+from koan_django.messaging.querysets import OutboxQuerySet
+
+from .stored import StoredEnvelope
+
+
+class OutboxMessage(StoredEnvelope):
+    """Written in the sender's transaction, published by the relay, then deleted.
+
+    A message that the broker refuses for good (nobody receives it) is parked with its reason.
+    """
+
+    class State(models.TextChoices):
+        PENDING = "pending", _("pending")
+        PARKED = "parked", _("parked")
+
+    state = models.CharField(_("state"), max_length=8, choices=State.choices, default=State.PENDING)
+    lane = models.PositiveSmallIntegerField(_("lane"), default=0)
+    available_at = models.DateTimeField(_("not before"), db_default=Now())
+    tries = models.PositiveIntegerField(_("publish attempts"), default=0)
+    last_error = models.CharField(_("last error"), max_length=500, blank=True)
+    created_at = models.DateTimeField(_("created at"), db_default=Now())
+
+    objects = OutboxQuerySet.as_manager()
+
+    class Meta(StoredEnvelope.Meta):
+        abstract = False
+        verbose_name = _("outbox message")
+        verbose_name_plural = _("outbox messages")
+        ordering = ("id",)
+        permissions = (("publish_outboxmessage", _("Can publish or discard an outbox message")),)
+        indexes = (
+            models.Index(
+                fields=["bus", "available_at", "id"],
+                condition=models.Q(state="pending"),
+                name="koan_msg_outbox_pending",
+            ),
+            models.Index(fields=["lane"], name="koan_msg_outbox_lane"),
+        )

@@ -1,0 +1,137 @@
+"""From a message to a bus."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from asgiref.sync import sync_to_async
+from django.utils import timezone
+
+from koan_django.core.context import causation, correlation, new_id, tenant, traceparent
+from koan_django.core.telemetry import span
+
+from . import envelope as wire
+from .buses import registry
+from .conf import options
+from .encoding import encode
+from .envelope import Envelope, Receipt
+from .routing import partition_of, routing_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime, timedelta
+
+    from .messages import Message
+
+
+def send(
+    message: Message,
+    *,
+    delay: timedelta | None = None,
+    eta: datetime | None = None,
+    bus: str | None = None,
+    priority: int = 0,
+    group: str = "",
+) -> Receipt:
+    """Send one message; see :meth:`Message.send`."""
+    return send_many([message], delay=delay, eta=eta, bus=bus, priority=priority, group=group)[0]
+
+
+async def asend(
+    message: Message,
+    *,
+    delay: timedelta | None = None,
+    eta: datetime | None = None,
+    bus: str | None = None,
+    priority: int = 0,
+    group: str = "",
+) -> Receipt:
+    """Like :func:`send`, awaited; it takes part in the transaction of the calling thread."""
+    return await sync_to_async(send)(message, delay=delay, eta=eta, bus=bus, priority=priority, group=group)
+
+
+def send_many(
+    messages: Iterable[Message],
+    *,
+    delay: timedelta | None = None,
+    eta: datetime | None = None,
+    bus: str | None = None,
+    priority: int = 0,
+    group: str = "",
+) -> list[Receipt]:
+    """Send messages together; return their receipts in the same order.
+
+    Raises what :meth:`Message.send` raises, before anything was accepted on the bus in question.
+    """
+    due = _due(delay, eta)
+    _check_priority(priority)
+    by_bus: dict[str, list[tuple[int, Envelope]]] = {}
+    for index, message in enumerate(messages):
+        alias = bus or type(message)._meta.bus or options().default_bus
+        by_bus.setdefault(alias, []).append((index, _wrap(message, alias, group, priority)))
+    receipts: dict[int, Receipt] = {}
+    for alias, numbered in by_bus.items():
+        envelopes = [each for _, each in numbered]
+        with span("messaging.send", bus=alias, messages=len(envelopes), alias=envelopes[0].alias):
+            accepted = registry.get(alias).send(envelopes, due)
+        receipts.update({index: receipt for (index, _), receipt in zip(numbered, accepted, strict=True)})
+    return [receipts[index] for index in sorted(receipts)]
+
+
+def cancel(receipt: Receipt) -> bool:
+    """Take a message back while it waits in the database."""
+    return registry.get(receipt.bus).cancel(receipt.id)
+
+
+def _wrap(message: Message, bus: str, group: str, priority: int) -> Envelope:
+    meta = type(message)._meta
+    body = encode(message)
+    key = meta.partition_key(message)
+    partition = None if key is None else partition_of(key, registry.get(bus).options.partitions)
+    identifier = new_id()
+    return Envelope(
+        id=identifier,
+        alias=meta.alias,
+        version=meta.version,
+        body=body,
+        headers=_headers(message, identifier, key),
+        routing_key=routing_key(meta.alias, partition),
+        group=group,
+        priority=priority,
+    )
+
+
+def _headers(message: Message, identifier: str, key: str | None) -> dict[str, str]:
+    meta = type(message)._meta
+    found = {
+        wire.SENT_AT: timezone.now().isoformat(),
+        wire.CORRELATION: correlation.current() or identifier,
+        wire.CAUSATION: causation.current(),
+        wire.TENANT: tenant.current(),
+        wire.TRACEPARENT: traceparent.current(),
+        wire.IDEMPOTENCY_KEY: meta.idempotency_key(message),
+        wire.PARTITION_KEY: key,
+        **meta.headers(message),
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _due(delay: timedelta | None, eta: datetime | None) -> datetime | None:
+    if delay is not None and eta is not None:
+        raise TypeError("give delay= or eta=, not both")
+    if eta is not None and timezone.is_naive(eta):
+        raise TypeError("eta= needs a time zone: use django.utils.timezone")
+    if delay is not None and delay.total_seconds() < 0:
+        raise ValueError("delay= must not be negative")
+    return timezone.now() + delay if delay is not None else eta
+
+
+def _check_priority(priority: int) -> None:
+    if not 0 <= priority <= 9:
+        raise ValueError(f"priority={priority} is not between 0 and 9")
+
+
+def redeliver(bus: str, envelope: Envelope, group: str) -> Receipt:
+    """Send a copy of ``envelope``, with the same id, to one group: what a lost acknowledgement does."""
+    return registry.get(bus).send([replace(envelope, group=group)], None)[0]

@@ -1,0 +1,82 @@
+"""What became of a delivery in the pool, and what the bus must do about it."""
+
+from __future__ import annotations
+
+import hashlib
+import traceback as tracebacks
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Literal
+
+from koan_django.core.classification import is_transient
+from koan_django.core.redaction import redact
+
+from .exceptions import BusyError, UnhandledMessageError, UnreadableMessageError
+
+if TYPE_CHECKING:
+    from .envelope import Delivery
+    from .handlers import Handler
+
+#: ``handled`` and ``duplicate`` are over; ``gone`` belongs to somebody else now; ``again`` was not run.
+Outcome = Literal["handled", "duplicate", "retry", "postpone", "dead", "gone", "again"]
+
+POSTPONE = timedelta(seconds=2)
+TRACEBACK_LENGTH = 12_000
+ERROR_LENGTH = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome for one delivery; it crosses a process boundary, so it holds plain values only."""
+
+    outcome: Outcome
+    handler: str = ""
+    reason: str = ""
+    error_type: str = ""
+    error: str = ""
+    traceback: str = ""
+    wait: timedelta = timedelta(0)
+    #: What handling took, spread over the batch; the consumer sizes its batches by it.
+    seconds: float = 0.0
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for dead letters with the same cause: the handler, the error and where it was raised."""
+        where = [line.strip() for line in self.traceback.splitlines() if line.strip().startswith("File ")]
+        text = "\n".join((self.handler, self.reason, self.error_type, where[-1] if where else ""))
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def failed(delivery: Delivery, handler: Handler | None, error: BaseException) -> Verdict:
+    """Decide between another attempt and the dead letters."""
+    if isinstance(error, BusyError):
+        return _verdict("postpone", handler, error, wait=POSTPONE)
+    if isinstance(error, UnreadableMessageError):
+        return _verdict("dead", handler, error, reason="unreadable")
+    if handler is None or isinstance(error, UnhandledMessageError):
+        return _verdict("dead", handler, error, reason="unhandled")
+    if not is_transient(error):
+        return _verdict("dead", handler, error, reason="permanent")
+    if delivery.envelope.attempt >= handler.attempts:
+        return _verdict("dead", handler, error, reason="exhausted")
+    return _verdict("retry", handler, error, wait=handler.retry.jittered(delivery.envelope.attempt + 1))
+
+
+def _verdict(
+    outcome: Outcome,
+    handler: Handler | None,
+    error: BaseException,
+    *,
+    reason: str = "",
+    wait: timedelta = timedelta(0),
+) -> Verdict:
+    trace = "".join(tracebacks.format_exception(error)) if error.__traceback__ is not None else ""
+    return Verdict(
+        outcome=outcome,
+        handler=handler.name if handler else "",
+        reason=reason,
+        error_type=f"{type(error).__module__}.{type(error).__qualname__}",
+        error=str(redact(str(error)))[:ERROR_LENGTH],
+        traceback=str(redact(trace))[-TRACEBACK_LENGTH:],
+        wait=wait,
+    )
