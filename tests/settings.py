@@ -21,8 +21,11 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.sessions",
     "django.contrib.staticfiles",
+    "django_celery_beat",
     "koan_django.core",
     "koan_django.messaging",
+    "koan_django.secrets",
+    "koan_django.scheduling",
 ]
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",

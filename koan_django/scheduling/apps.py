@@ -1,0 +1,26 @@
+"""App configuration of scheduling."""
+
+from __future__ import annotations
+
+from django.db.models.signals import post_migrate
+from django.utils.translation import gettext_lazy as _
+
+from koan_django.core.appconfig import KoanAppConfig
+
+
+class SchedulingConfig(KoanAppConfig):
+    default = True
+    name = "koan_django.scheduling"
+    label = "koan_scheduling"
+    verbose_name = _("Koan scheduling")
+    discovers = ("schedules", "tasks")
+
+    def ready(self) -> None:
+        from . import checks, condition, panels, tasks  # noqa: F401  # panels and probes register themselves
+        from .declarations import settle
+        from .signals import after_migrate
+
+        super().ready()
+        settle()
+        checks.register_all()
+        post_migrate.connect(after_migrate, sender=self, dispatch_uid="koan_scheduling.after_migrate")
