@@ -129,6 +129,10 @@ def _worker_ready(**_: object) -> None:
     if apps.is_installed("koan_django.core"):
         _reporter = Reporter()
         _reporter.start()
+    if apps.is_installed("koan_django.scheduling"):
+        from koan_django.scheduling.syncing import sync_at_start
+
+        sync_at_start()
 
 
 def _worker_ends(**_: object) -> None:

@@ -34,9 +34,11 @@ STARTUP_WINDOW = timedelta(minutes=1)
 
 def seconds_until_due() -> float | None:
     """Return the seconds until the next task is due, 0 or less when one is, ``None`` when none waits."""
-    soonest = _tasks().active().filter(next_run_at__isnull=False).order_by("next_run_at").clocked()
-    found = soonest.values_list("next_run_at", "clock").first()
-    return None if found is None else (found[0] - found[1]).total_seconds()
+    waiting = _tasks().active().filter(next_run_at__isnull=False)
+    soonest = waiting.order_by("next_run_at").clocked().first()
+    if soonest is None or soonest.next_run_at is None:
+        return None
+    return (soonest.next_run_at - soonest.clock).total_seconds()
 
 
 def fire_due() -> int:
