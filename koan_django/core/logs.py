@@ -6,10 +6,14 @@ import logging
 from typing import TYPE_CHECKING
 
 from .context import correlation, tenant
-from .redaction import redact
+from .redaction import redact, redact_text
 
 if TYPE_CHECKING:
     from .telemetry import Event
+
+
+#: What every record has, and the two names that ContextFilter adds.
+_STANDARD = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "correlation_id", "tenant"}
 
 
 class ContextFilter(logging.Filter):
@@ -18,6 +22,26 @@ class ContextFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         record.correlation_id = correlation.current() or "-"
         record.tenant = tenant.current() or "-"
+        return True
+
+
+class RedactionFilter(logging.Filter):
+    """Masks registered secrets in a record: its message, its traceback and what was passed as ``extra``.
+
+    Put it on a handler. The traceback is formatted here, so a formatter that formats it anew must redact by itself.
+    """
+
+    _formatter = logging.Formatter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = redact_text(record.getMessage()), None
+        if record.exc_info and not record.exc_text:
+            record.exc_text = self._formatter.formatException(record.exc_info)
+        for name, value in record.__dict__.items():
+            if name in ("exc_text", "stack_info") and value:
+                record.__dict__[name] = redact_text(value)
+            elif name not in _STANDARD:
+                record.__dict__[name] = redact(value, name)
         return True
 
 

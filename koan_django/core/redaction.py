@@ -1,14 +1,19 @@
 """Keeps secrets out of logs, pages and records: by the name of a key, and by the value itself.
 
 Whoever resolves a secret registers its value here; from then on it is masked wherever text passes through
-:func:`redact`, also when it is part of a longer text such as a URL.
+:func:`redact`, also when it is part of a longer text, and as URLs, JSON, HTML, ``repr`` and Base64 write it.
 """
 
 from __future__ import annotations
 
+import base64
+import html
+import json
 import re
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 MASK = "********"
 #: A shorter value would mask ordinary words, and is no secret that redaction could save.
@@ -18,23 +23,30 @@ _NAMES = re.compile(
     re.IGNORECASE,
 )
 _USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://[^\s:/@]*):[^\s/@]+@")
-_values: set[str] = set()
-_pattern: re.Pattern[str] | None = None
+_values: frozenset[str] = frozenset()
+#: The values that the pattern was made for, and the pattern.
+_compiled: tuple[frozenset[str], re.Pattern[str] | None] = (_values, None)
+_lock = threading.Lock()
 
 
 def register_value(value: str) -> None:
     """Mask ``value`` from now on; one shorter than :data:`MIN_LENGTH` is left alone."""
-    global _pattern
+    global _values
     if len(value) >= MIN_LENGTH and value not in _values:
-        _values.add(value)
-        _pattern = None
+        with _lock:
+            _values = _values | {value}
 
 
 def forget_value(value: str) -> None:
     """Stop masking ``value``: it was rotated and revoked."""
-    global _pattern
-    _values.discard(value)
-    _pattern = None
+    global _values
+    with _lock:
+        _values = _values - {value}
+
+
+def registered() -> frozenset[str]:
+    """Return the values that are masked now."""
+    return _values
 
 
 def is_sensitive(name: str) -> bool:
@@ -44,12 +56,9 @@ def is_sensitive(name: str) -> bool:
 
 def redact_text(text: str) -> str:
     """Return ``text`` with registered values and passwords of URLs masked."""
-    global _pattern
-    if _values:
-        if _pattern is None:
-            longest_first = sorted(_values, key=len, reverse=True)
-            _pattern = re.compile("|".join(map(re.escape, longest_first)))
-        text = _pattern.sub(MASK, text)
+    pattern = _current_pattern()
+    if pattern is not None:
+        text = pattern.sub(MASK, text)
     return _USERINFO.sub(rf"\g<scheme>:{MASK}@", text) if "://" in text else text
 
 
@@ -58,7 +67,35 @@ def redact(value: Any, name: str = "") -> Any:
     if name and is_sensitive(name):
         return MASK
     if isinstance(value, Mapping):
-        return {key: redact(item, str(key)) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+        return {
+            redact_text(key) if isinstance(key, str) else key: redact(item, str(key)) for key, item in value.items()
+        }
+    if isinstance(value, list | tuple | Set):
         return [redact(item) for item in value]
+    if isinstance(value, bytes):
+        return redact_text(value.decode("utf-8", "backslashreplace"))
     return redact_text(value) if isinstance(value, str) else value
+
+
+def _current_pattern() -> re.Pattern[str] | None:
+    """The pattern of the values registered now; another thread may register one meanwhile."""
+    global _compiled
+    values = _values
+    made_for, pattern = _compiled
+    if made_for is not values:
+        longest_first = sorted({form for value in values for form in _forms(value)}, key=len, reverse=True)
+        pattern = re.compile("|".join(map(re.escape, longest_first))) if values else None
+        _compiled = (values, pattern)
+    return pattern
+
+
+def _forms(value: str) -> Iterator[str]:
+    """How others write ``value``: a password in a URL, in JSON, on a page, in a list that is printed."""
+    yield value
+    yield quote(value, safe="", errors="backslashreplace")
+    yield quote_plus(value, errors="backslashreplace")
+    yield json.dumps(value)[1:-1]
+    yield json.dumps(value, ensure_ascii=False)[1:-1]
+    yield repr(value)[1:-1]
+    yield html.escape(value)
+    yield base64.b64encode(value.encode("utf-8", "surrogateescape")).decode().rstrip("=")

@@ -1,5 +1,19 @@
-"""The kit for the tests of projects that use koan-django."""
+"""The kit for the tests of projects that use koan-django.
 
-from .settings import override_koan
+Each name loads on its first use, so that a project needs no more installed than what it tests.
+"""
 
-__all__ = ["override_koan"]
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .secrets import static_secrets as static_secrets
+    from .settings import override_koan as override_koan
+
+__all__ = ["override_koan", "static_secrets"]
+
+if not TYPE_CHECKING:
+    from koan_django.core.faces import lazy
+
+    __getattr__ = lazy(__name__, {"override_koan": "settings", "static_secrets": "secrets"})
+    del lazy
+del TYPE_CHECKING
