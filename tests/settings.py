@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 SECRET_KEY = "tests-only"
 USE_TZ = True
 TIME_ZONE = "UTC"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 ALLOWED_HOSTS = ["*"]
 ROOT_URLCONF = "tests.urls"
 INSTALLED_APPS = [
@@ -26,6 +27,8 @@ INSTALLED_APPS = [
     "koan_django.messaging",
     "koan_django.secrets",
     "koan_django.scheduling",
+    "koan_django.storage",
+    "tests.storage",
 ]
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -78,3 +81,23 @@ def _database() -> dict[str, object]:
 
 
 DATABASES = {"default": _database()}
+
+_FILES = Path(os.environ.get("KOAN_TEST_DIR", "/tmp")) / f"koan-tests-{os.getpid()}-files"
+MEDIA_ROOT = str(_FILES / "media")
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "archive": {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": str(_FILES / "archive")},
+    },
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+KOAN = {
+    "STORAGE": {
+        "DEFAULT_PROFILE": "hot",
+        "PROFILES": {
+            "hot": {"STORAGE": "default", "CONTAINER": "hot"},
+            "cold": {"STORAGE": "archive", "CONTAINER": "cold"},
+        },
+    },
+}

@@ -1,0 +1,53 @@
+"""Storage: profiles over Django's ``STORAGES``, and model rows that own the bytes they describe."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .backends import ProfileStorage as ProfileStorage
+    from .drivers.base import Capability as Capability
+    from .exceptions import CapabilityError as CapabilityError
+    from .exceptions import InvalidKeyError as InvalidKeyError
+    from .exceptions import ObjectExistsError as ObjectExistsError
+    from .exceptions import ObjectNotFoundError as ObjectNotFoundError
+    from .exceptions import ProfileError as ProfileError
+    from .exceptions import ProfileRefusedError as ProfileRefusedError
+    from .exceptions import RangeError as RangeError
+    from .exceptions import StorageError as StorageError
+    from .exceptions import StorageFullError as StorageFullError
+    from .exceptions import StorageUnavailableError as StorageUnavailableError
+    from .exceptions import TransferConflictError as TransferConflictError
+    from .exceptions import VerificationError as VerificationError
+    from .fields import StoredFileField as StoredFileField
+    from .profile import profiles as profiles
+    from .storedfile import StoredFile as StoredFile
+
+_ERRORS = (
+    "CapabilityError",
+    "InvalidKeyError",
+    "ObjectExistsError",
+    "ObjectNotFoundError",
+    "ProfileError",
+    "ProfileRefusedError",
+    "RangeError",
+    "StorageError",
+    "StorageFullError",
+    "StorageUnavailableError",
+    "TransferConflictError",
+    "VerificationError",
+)
+__all__ = ["Capability", "ProfileStorage", "StoredFile", "StoredFileField", "profiles", *_ERRORS]
+
+if not TYPE_CHECKING:
+    from koan_django.core.faces import lazy
+
+    _HOMES = {
+        "Capability": "drivers.base",
+        "ProfileStorage": "backends",
+        "StoredFile": "storedfile",
+        "StoredFileField": "fields",
+        "profiles": "profile",
+        **dict.fromkeys(_ERRORS, "exceptions"),
+    }
+    __getattr__ = lazy(__name__, _HOMES)
+    del lazy
+del TYPE_CHECKING, Any

@@ -1,0 +1,149 @@
+"""System checks of storage. None makes a backend or opens a socket."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
+
+from koan_django.core.checks import section_check
+
+from . import backing
+from .conf import StorageOptions, options
+from .exceptions import ProfileError
+from .profile import profiles
+
+if TYPE_CHECKING:
+    from .fields import StoredFileField
+    from .storedfile import StoredFile
+
+
+def check_profiles(app_configs: object, **kwargs: object) -> list[CheckMessage]:
+    """E002: an alias is unknown. E003: there is no driver. E004: profiles share a place. W001: no MEDIA_ROOT."""
+    found = _options()
+    if found is None:
+        return []
+    messages = [message for name in found.profiles for message in _check_profile(name, found)]
+    return messages or [*_check_places(found), *_check_media_root(found)]
+
+
+def check_field(field: StoredFileField) -> list[CheckMessage]:
+    """E005: the profile of a field is unknown. E006: a column that it fills is missing or in front of it."""
+    return [*_check_binding(field), *(message for name in field.companions for message in _check_column(field, name))]
+
+
+def check_columns(model: type[StoredFile]) -> list[CheckMessage]:
+    """E007: a model has put something else in place of a column that its file fills."""
+    from .storedfile import StoredFile
+
+    found: dict[str, Any] = {field.name: field for field in model._meta.get_fields()}
+    return [
+        Error(
+            f"{model.__qualname__}.{mine.name} is not the {type(mine).__name__} of StoredFile",
+            hint="The stored file fills this column: give yours another name.",
+            obj=model,
+            id="koan_storage.E007",
+        )
+        for mine in StoredFile._meta.local_fields
+        if not _is_same(mine, found.get(mine.name))
+    ]
+
+
+def register_all() -> None:
+    """Register storage's checks; those of fields and models run with Django's own."""
+    register(section_check(options, "koan_storage.E001"))
+    register(check_profiles)
+
+
+def _is_same(mine: Any, own: Any) -> bool:
+    return type(own) is type(mine) and getattr(own, "companions", ()) == getattr(mine, "companions", ())
+
+
+def _options() -> StorageOptions | None:
+    try:
+        return options()
+    except ImproperlyConfigured:
+        return None  # E001, or core's own check, reports it
+
+
+def _check_profile(name: str, found: StorageOptions) -> list[CheckMessage]:
+    profile, path = found.profiles[name], f"KOAN['STORAGE']['PROFILES'][{name!r}]"
+    if profile.storage not in settings.STORAGES:
+        known = ", ".join(sorted(settings.STORAGES))
+        text = f"{path}['STORAGE']: settings.STORAGES has no alias {profile.storage!r}"
+        return [Error(text, hint=f"It has {known}.", id="koan_storage.E002")]
+    try:
+        backing.described(profile.storage, profile.driver)
+    except ProfileError as error:
+        return [Error(f"{path}: {error.what}", hint=error.fix, id="koan_storage.E003")]
+    except (ImportError, TypeError) as error:
+        return [Error(f"{path}: {error}", hint="Correct the dotted path.", id="koan_storage.E003")]
+    return []
+
+
+def _check_places(found: StorageOptions) -> list[CheckMessage]:
+    places = {name: (_store(one.storage), one.container) for name, one in found.profiles.items()}
+    return [
+        Error(
+            f"the storage profiles {first!r} and {second!r} share one place",
+            hint="Give each a CONTAINER of its own that is no folder of the other's, or another STORAGES alias.",
+            id="koan_storage.E004",
+        )
+        for first in places
+        for second in places
+        if first < second and _overlap(places[first], places[second])
+    ]
+
+
+def _store(alias: str) -> tuple[str, str]:
+    entry: dict[str, Any] = settings.STORAGES[alias]
+    return entry["BACKEND"], repr(sorted(entry.get("OPTIONS", {}).items()))
+
+
+def _overlap(one: tuple[object, str], other: tuple[object, str]) -> bool:
+    first, second = (f"{container}/" if container else "" for container in (one[1], other[1]))
+    return one[0] == other[0] and (first.startswith(second) or second.startswith(first))
+
+
+def _check_media_root(found: StorageOptions) -> list[CheckMessage]:
+    if settings.MEDIA_ROOT:
+        return []
+    return [
+        Warning(
+            f"the storage profile {name!r} writes into the folder that the process is started in",
+            hint=f"Set MEDIA_ROOT, or OPTIONS['location'] of STORAGES[{one.storage!r}].",
+            id="koan_storage.W001",
+        )
+        for name, one in found.profiles.items()
+        if backing.is_local(one.storage) and not settings.STORAGES[one.storage].get("OPTIONS", {}).get("location")
+    ]
+
+
+def _check_binding(field: StoredFileField) -> list[CheckMessage]:
+    try:
+        name = profiles.resolve(field.static_profile)
+        if name in profiles:
+            return []
+        text = f"there is no storage profile {name!r}"
+    except ProfileError as error:
+        text = str(error)
+    except ImproperlyConfigured:
+        return []
+    known = ", ".join(sorted(profiles)) or "none"
+    hint = f"KOAN['STORAGE']['PROFILES'] has {known}."
+    return [Error(f"{field}: {text}", hint=hint, obj=field, id="koan_storage.E005")]
+
+
+def _check_column(field: StoredFileField, name: str) -> list[CheckMessage]:
+    try:
+        column = field.model._meta.get_field(name)
+    except FieldDoesNotExist:
+        text, hint = f"{field} fills {name!r}, which the model does not have", "Add the column, or do not name it."
+    else:
+        if getattr(column, "creation_counter", 0) > field.creation_counter:
+            return []
+        text = f"{field} fills {name!r}, which stands in front of it and is saved before"
+        hint = "Declare it behind the file."
+    return [Error(text, hint=hint, obj=field, id="koan_storage.E006")]

@@ -1,0 +1,37 @@
+"""What the profiles' rows allow. They are read at the moment of a write, so a change in the admin counts at once."""
+
+from __future__ import annotations
+
+from .exceptions import ProfileRefusedError
+from .models import StorageProfile
+
+
+def require_store(name: str) -> None:
+    """Raise :class:`ProfileRefusedError` unless new objects may be stored. A profile without a row is free."""
+    row = _row(name)
+    if row is None:
+        return
+    if not row.enabled:
+        raise _refusal(row, "is disabled: it takes no new objects", "Enable it in the admin, or use another profile.")
+    _require_writable(row)
+
+
+def require_delete(name: str) -> None:
+    """Raise :class:`ProfileRefusedError` unless objects may be removed."""
+    row = _row(name)
+    if row is not None:
+        _require_writable(row)
+
+
+def _row(name: str) -> StorageProfile | None:
+    return StorageProfile.objects.only("name", "enabled", "read_only", "note").filter(name=name).first()
+
+
+def _require_writable(row: StorageProfile) -> None:
+    if row.read_only:
+        raise _refusal(row, "is read-only: nothing is stored or removed", "Take the mark off in the admin.")
+
+
+def _refusal(row: StorageProfile, why: str, fix: str) -> ProfileRefusedError:
+    note = f" (note: {row.note})" if row.note else ""
+    return ProfileRefusedError(f"the storage profile {row.name!r} refuses", why=f"it {why}{note}", fix=fix)

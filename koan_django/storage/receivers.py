@@ -1,0 +1,91 @@
+"""Ties the bytes to the rows: connected class by class, since a listener slows down every delete of what it hears."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.db.models import signals
+
+from . import deletion
+from .fields import StoredFileField
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from django.db import models
+
+    from .fieldfile import Location
+
+
+def connect(sender: type[models.Model], **_: Any) -> None:
+    """Listen to a concrete or proxy class that has stored files."""
+    if sender._meta.proxy and "Storage" in vars(sender):
+        raise TypeError(f"{sender.__qualname__} is a proxy: `class Storage` belongs to the model it stands for")
+    if sender.__module__ == "__fake__" or not fields_of(sender):
+        return
+    uid = "koan_django.storage"
+    signals.pre_save.connect(note_replaced, sender=sender, dispatch_uid=uid)
+    signals.post_save.connect(bury_replaced, sender=sender, dispatch_uid=uid)
+    signals.pre_delete.connect(load, sender=sender, dispatch_uid=uid)
+    signals.post_delete.connect(bury_deleted, sender=sender, dispatch_uid=uid)
+
+
+def fields_of(model: type[models.Model]) -> list[StoredFileField]:
+    """Return the stored files of ``model``, those of its parents included."""
+    return [field for field in model._meta.concrete_fields if isinstance(field, StoredFileField)]
+
+
+def owned(sender: type[models.Model]) -> Iterable[StoredFileField]:
+    """Return the fields whose column is in the sender's own table: parents get signals of their own."""
+    concrete = sender._meta.concrete_model
+    return [field for field in fields_of(sender) if field.model._meta.concrete_model is concrete]
+
+
+def note_replaced(
+    sender: type[models.Model],
+    instance: models.Model,
+    raw: bool,
+    using: str,
+    update_fields: frozenset[str] | None,
+    **_: Any,
+) -> None:
+    """Before a row changes, ask the database which objects it names: they may not be those that were loaded."""
+    if raw or instance._state.adding:
+        return
+    noted: dict[str, Location | None] = {
+        field.attname: field.located(instance, using=using, lock=True)
+        for field in fields_of(sender)
+        if field.is_changed(instance) and (update_fields is None or field.name in update_fields)
+    }
+    instance.__dict__["_koan_replaced_files"] = noted
+
+
+def bury_replaced(sender: type[models.Model], instance: models.Model, using: str, **_: Any) -> None:
+    """After a row changed, leave a tombstone for each object that it named and names no more."""
+    noted: dict[str, Location | None] = instance.__dict__.pop("_koan_replaced_files", {})
+    for field in fields_of(sender):
+        if field.attname not in noted:
+            continue
+        before = noted[field.attname]
+        field.settled(instance)
+        if before is not None and before != getattr(instance, field.attname).location:
+            deletion.bury(before, origin=str(field), instance=instance)
+
+
+def load(sender: type[models.Model], instance: models.Model, **_: Any) -> None:
+    """Before a row goes, read what a deferred column would not tell afterwards."""
+    for field in owned(sender):
+        for name in filter(None, (field.attname, field.profile_field)):
+            getattr(instance, name)
+
+
+def bury_deleted(sender: type[models.Model], instance: models.Model, **_: Any) -> None:
+    """When a row is gone, leave a tombstone for its object in the same transaction."""
+    for field in owned(sender):
+        location = getattr(instance, field.attname).location
+        if location is not None:
+            known = field.kept(instance)
+            deletion.bury(location, origin=str(field), instance=instance, **known)
+
+
+signals.class_prepared.connect(connect, dispatch_uid="koan_django.storage")
