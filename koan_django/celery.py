@@ -86,7 +86,9 @@ def _define(app: Celery, job: dispatch.Job[...]) -> None:
 
 
 def _add_steps(app: Celery) -> None:
-    """The steps decide for themselves whether messaging is installed: settings are not loaded yet."""
+    """Named as text: the steps decide when the worker starts whether messaging is installed."""
+    app.steps["worker"].add("koan_django.messaging.worker.steps:BusWorkerStep")
+    app.steps["consumer"].add("koan_django.messaging.worker.steps:BusConsumerStep")
 
 
 def _choose_beat(sender: Any, **_: object) -> None:

@@ -28,6 +28,11 @@ def source(name: str) -> Callable[[Source], Source]:
     return decorate
 
 
+def remove(name: str) -> None:
+    """Stop asking the source called ``name``."""
+    _sources.remove(name)
+
+
 class Reporter(DatabaseThread):
     """Writes what the sources say as health facts, and takes it back at a clean stop."""
 

@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 #: A query may hang on a dead server; a fork goes on without waiting for it for ever.
 FORK_WAIT_SECONDS = 5.0
 
+#: The parent's threads in a forked child. They are kept: collecting one would collect its connections, and a socket
+#: that is closed here may be shut for the parent as well.
+_inherited: list[DatabaseThread] = []
 _threads: weakref.WeakSet[DatabaseThread] = weakref.WeakSet()
 
 
@@ -97,6 +100,7 @@ def _in_parent() -> None:
 
 
 def _in_child() -> None:
+    _inherited.extend(_threads)
     _threads.clear()  # none of them runs here
 
 

@@ -63,6 +63,8 @@ class MessagingOptions:
     buses: Mapping[str, BusOptions] = field(default_factory=lambda: MappingProxyType({"main": BusOptions()}))
     #: Which message events are kept: every step, the troubled ones only, or none.
     trail: Literal["all", "failures", "off"] = "all"
+    #: How long a warm stop waits for what is in flight; keep it below the supervisor's kill time.
+    drain_timeout: timedelta = timedelta(seconds=20)
     #: How long events and settled dead letters are kept.
     retention: timedelta = timedelta(days=30)
 

@@ -121,17 +121,15 @@ class Consumer(DatabaseThread):
                 self._give_back_again()
             self.idle(busy)
 
-    def drain(self, timeout: float) -> bool:
-        """Fetch nothing more and wait for what is in flight; return whether all of it was settled."""
+    def drain(self) -> None:
+        """Fetch nothing more; what is in flight goes on. :attr:`is_busy` tells when it is over."""
         self.draining.set()
         self.wake()
-        end = time.monotonic() + timeout
-        while self._is_busy() and self.is_alive() and time.monotonic() < end:
-            time.sleep(0.01)
-        return not self._is_busy()
 
-    def _is_busy(self) -> bool:
-        return bool(self.in_flight or self._done or self._again)
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is in flight or not settled yet."""
+        return self.is_alive() and bool(self.in_flight or self._done or self._again)
 
     def stop(self, timeout: float | None = None) -> None:
         self.stopping.set()

@@ -1,0 +1,63 @@
+"""The bus on RabbitMQ."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from koan_django.messaging.buses.base import Capabilities, Pool
+from koan_django.messaging.buses.broker import BrokerBus, Outcome
+
+from .properties import to_amqp
+from .publisher import Publisher
+from .topology import Names
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from koan_django.messaging.conf import BusOptions
+    from koan_django.messaging.consumer import Consumer
+    from koan_django.messaging.envelope import Envelope
+
+
+class AmqpBus(BrokerBus):
+    """One virtual host of a RabbitMQ. Connections are made on first use, and anew in a forked child."""
+
+    capabilities = Capabilities(transactional=False, durable=True, shared=True, ordered=False)
+
+    def __init__(self, alias: str, options: BusOptions) -> None:
+        super().__init__(alias, options)
+        self.names = Names(options.prefix)
+        #: By process id. A parent's publisher stays referenced: collecting it would shut the parent's socket.
+        self._publishers: dict[int, Publisher] = {}
+
+    @property
+    def publisher(self) -> Publisher:
+        """The publisher of this process."""
+        pid = os.getpid()
+        found = self._publishers.get(pid)
+        if found is None:
+            made = Publisher(self.options, self.names)
+            found = self._publishers.setdefault(pid, made)
+            if found is made:
+                made.start()
+        return found
+
+    def publish(self, envelopes: Sequence[Envelope]) -> list[Outcome]:
+        return self.publisher.publish([(*self.address(envelope), to_amqp(envelope)) for envelope in envelopes])
+
+    def address(self, envelope: Envelope) -> tuple[str, str]:
+        """Return exchange and routing key: the topic exchange, or one group's queue by the default exchange."""
+        if envelope.group:
+            return "", self.names.group(envelope.group)
+        return self.names.exchange, envelope.routing_key
+
+    def consumer(self, pool: Pool) -> Consumer:
+        from .consumer import AmqpConsumer
+
+        return AmqpConsumer(self, pool)
+
+    def close(self) -> None:
+        found = self._publishers.pop(os.getpid(), None)
+        if found is not None:
+            found.stop()

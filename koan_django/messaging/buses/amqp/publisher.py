@@ -1,0 +1,218 @@
+"""Publishes with confirms: one connection, owned by one thread of the process.
+
+Confirms are matched by delivery tag and returns by message id. py-amqp's own wait takes any acknowledgement for any
+message, which reports a false success after a timeout; here a channel that missed a confirm is thrown away, and what
+was in flight on it is unknown.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any
+
+from amqp.basic_message import Message
+
+from koan_django.messaging.buses.broker import Outcome
+
+from . import topology
+from .link import Link
+
+if TYPE_CHECKING:
+    from koan_django.messaging.conf import BusOptions
+
+logger = logging.getLogger(__name__)
+
+WINDOW = 512
+MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 15.0
+#: A caller waits for the confirm; connecting may come on top.
+GRACE_SECONDS = 6.0
+
+
+@dataclass(eq=False, slots=True)
+class Publication:
+    """A message on its way, and who wants to know. ``done`` is called on the publisher's thread."""
+
+    exchange: str
+    routing_key: str
+    message: Message
+    done: Callable[[Outcome], None]
+    deadline: float = 0.0
+    returned: str = ""
+
+
+@dataclass(slots=True)
+class _Answers:
+    """Collects the outcomes of one call."""
+
+    outcomes: list[Outcome]
+    missing: int
+    complete: threading.Event = field(default_factory=threading.Event)
+
+    def at(self, index: int) -> Callable[[Outcome], None]:
+        def done(outcome: Outcome) -> None:
+            self.outcomes[index] = outcome
+            self.missing -= 1
+            if not self.missing:
+                self.complete.set()
+
+        return done
+
+
+class Publisher(threading.Thread):
+    """The publishing thread of one bus in one process."""
+
+    def __init__(self, options: BusOptions, names: topology.Names) -> None:
+        super().__init__(name="koan-publisher", daemon=True)
+        self._names = names
+        self._timeout = options.confirm_timeout.total_seconds()
+        self._link = Link(options.url, "publisher")
+        self._queue: deque[Publication] = deque()
+        self._in_flight: dict[int, Publication] = {}
+        self._by_id: dict[str, Publication] = {}
+        self._channel: Any = None
+        self._tag = 0
+        self._retry_at = 0.0
+        self._backoff = MIN_BACKOFF_SECONDS
+        self._stopping = threading.Event()
+        self.error = ""
+
+    def publish(self, messages: Sequence[tuple[str, str, Message]]) -> list[Outcome]:
+        """Publish (exchange, routing key, message) and wait for all outcomes, in order."""
+        answers = _Answers([Outcome("unknown", "no answer from the publisher")] * len(messages), len(messages))
+        self.submit(Publication(*each, done=answers.at(index)) for index, each in enumerate(messages))
+        answers.complete.wait(self._timeout + GRACE_SECONDS + len(messages) / 1000)
+        return list(answers.outcomes)
+
+    def submit(self, publications: Any) -> None:
+        """Queue publications; each learns its outcome by ``done``."""
+        self._queue.extend(publications)
+        self._link.wake()
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the broker takes no messages now (a memory or disk alarm)."""
+        return self._link.blocked
+
+    def stop(self) -> None:
+        """Publish what is queued, then end."""
+        self._stopping.set()
+        self._link.wake()
+        self.join(self._timeout + GRACE_SECONDS)
+
+    def run(self) -> None:
+        try:
+            while not (self._stopping.is_set() and not self._queue and not self._in_flight):
+                try:
+                    self._turn()
+                except Exception as error:
+                    self._lose(error)
+        finally:
+            self._link.close()
+
+    def _turn(self) -> None:
+        if not self._link.connected:
+            if not self._may_connect():
+                return
+            self._connect()
+        self._write()
+        self._link.wait(self._patience())
+        self._expire()
+
+    def _may_connect(self) -> bool:
+        """Connect when there is something to publish; between attempts what arrives is answered at once."""
+        wait = self._retry_at - time.monotonic()
+        if wait > 0 and self._queue:
+            self._refuse_queued()
+        if wait <= 0 and self._queue:
+            return True
+        if not self._stopping.is_set():
+            self._link.wait(1.0)
+        return False
+
+    def _connect(self) -> None:
+        self._link.connect()
+        channel = self._link.channel()
+        channel.confirm_select()
+        channel.events["basic_ack"].add(self._on_ack)
+        channel.events["basic_nack"].add(self._on_nack)
+        channel.events["basic_return"].add(self._on_return)
+        topology.declare_exchange(channel, self._names)
+        self._channel, self._tag = channel, 0
+        self._backoff, self.error = MIN_BACKOFF_SECONDS, ""
+
+    def _write(self) -> None:
+        if self._link.blocked:
+            self.error = "the broker is short of memory or disk and takes no messages"
+            self._refuse_queued()
+            return
+        while self._queue and len(self._in_flight) < WINDOW and not self._link.blocked:
+            publication = self._queue.popleft()
+            publication.deadline = time.monotonic() + self._timeout
+            self._tag += 1
+            self._in_flight[self._tag] = publication
+            self._by_id[publication.message.properties["message_id"]] = publication
+            self._channel.basic_publish(
+                publication.message, publication.exchange, publication.routing_key, mandatory=True
+            )
+
+    def _patience(self) -> float:
+        """How long to wait for frames: until the oldest confirm is due."""
+        if self._queue and len(self._in_flight) < WINDOW:
+            return 0.0
+        if not self._in_flight:
+            return 0.0 if self._stopping.is_set() else 1.0
+        if self._link.blocked:
+            return 1.0
+        oldest = next(iter(self._in_flight.values()))
+        return min(max(oldest.deadline - time.monotonic(), 0.0), 1.0)
+
+    def _expire(self) -> None:
+        if not self._in_flight or self._link.blocked:
+            return
+        if next(iter(self._in_flight.values())).deadline < time.monotonic():
+            raise TimeoutError(f"no confirm within {self._timeout:g} s")
+
+    def _on_ack(self, tag: int, multiple: bool) -> None:
+        for publication in self._settled(tag, multiple):
+            reason = publication.returned
+            publication.done(Outcome("returned", reason) if reason else Outcome("confirmed"))
+
+    def _on_nack(self, tag: int, multiple: bool) -> None:
+        for publication in self._settled(tag, multiple):
+            publication.done(Outcome("refused", "the broker refused it: a queue is full or it had an error"))
+
+    def _on_return(self, error: Exception, exchange: str, routing_key: str, message: Any) -> None:
+        publication = self._by_id.get(message.properties.get("message_id", ""))
+        if publication is not None:
+            publication.returned = f"no queue receives {routing_key!r} from the exchange {exchange!r}"
+
+    def _settled(self, tag: int, multiple: bool) -> list[Publication]:
+        tags = list(takewhile(lambda known: known <= tag, self._in_flight)) if multiple else [tag]
+        found = [self._in_flight.pop(known) for known in tags if known in self._in_flight]
+        for publication in found:
+            self._by_id.pop(publication.message.properties["message_id"], None)
+        return found
+
+    def _lose(self, error: Exception) -> None:
+        """The connection is gone or not to be trusted: what was written is unknown, what was not is unsent."""
+        text = f"{type(error).__name__}: {error}"
+        if text != self.error:
+            logger.warning("Publishing is interrupted: %s", text)
+        self.error = text
+        lost, self._in_flight, self._by_id, self._channel = self._in_flight, {}, {}, None
+        self._link.disconnect()
+        self._retry_at = time.monotonic() + self._backoff
+        self._backoff = min(self._backoff * 2, MAX_BACKOFF_SECONDS)
+        for publication in lost.values():
+            publication.done(Outcome("unknown", text))
+        self._refuse_queued()
+
+    def _refuse_queued(self) -> None:
+        for _ in range(len(self._queue)):
+            self._queue.popleft().done(Outcome("unsent", self.error or "the broker cannot be reached"))

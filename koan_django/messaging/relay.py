@@ -1,0 +1,129 @@
+"""Publishes the outbox: a thread of the worker's bus step.
+
+One relay per bus works at a time, held by a lease, so messages leave in the order in which they were written. No
+database transaction is open while it talks to the broker.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+
+from koan_django.core import health
+from koan_django.core.exceptions import LeaseLostError
+from koan_django.core.leases import Held, acquire
+from koan_django.core.telemetry import span
+from koan_django.core.threads import DatabaseThread
+
+from . import events
+from .outbox import BACKOFF
+
+if TYPE_CHECKING:
+    from .buses.broker import BrokerBus, Outcome
+    from .models import OutboxMessage
+
+logger = logging.getLogger(__name__)
+
+BATCH = 500
+LEASE = timedelta(seconds=15)
+STANDBY_SECONDS = 2.0
+#: After an error of the database or the broker.
+PAUSE_SECONDS = 1.0
+
+
+class Relay(DatabaseThread):
+    """Moves due messages of one bus from the outbox to the broker."""
+
+    def __init__(self, bus: BrokerBus) -> None:
+        super().__init__(f"koan-relay-{bus.alias}")
+        self.bus = bus
+        self.error = ""
+        self.published = 0
+        self._held: Held | None = None
+
+    def work(self) -> None:
+        while not self.stopping.is_set():
+            try:
+                pause = self._round()
+                self.error = ""
+            except Exception as error:
+                self._note(error)
+                pause = PAUSE_SECONDS
+            self.stopping.wait(pause)
+        self._let_go()
+
+    def finding(self) -> health.Finding:
+        """What this relay says about itself."""
+        name = f"messaging.relay.{self.bus.alias}"
+        state = "publishing" if self._held else "standing by"
+        status: health.Status = "unhealthy" if self.error or not self.is_alive() else "healthy"
+        return health.Finding(name, status, self.error or state, data={"published": self.published})
+
+    def _round(self) -> float:
+        """Publish one batch; return how long to wait before the next."""
+        if not self._holds():
+            return STANDBY_SECONDS
+        with self.turn():
+            rows = self._due()
+        if not rows:
+            return self.bus.options.poll_interval.total_seconds()
+        with span("messaging.relay", bus=self.bus.alias, messages=len(rows)):
+            outcomes = self.bus.publish([row.envelope() for row in rows])
+        with self.turn():
+            self._apply(rows, outcomes)
+        stuck = any(outcome.state == "unsent" for outcome in outcomes)
+        return PAUSE_SECONDS if stuck else 0.0
+
+    def _due(self) -> list[OutboxMessage]:
+        from .models import OutboxMessage
+
+        return OutboxMessage.objects.all().due(self.bus.alias, BATCH)
+
+    def _holds(self) -> bool:
+        """Hold the lease, or try to take it."""
+        with self.turn():
+            if self._held is not None:
+                try:
+                    self._held.renew()
+                    return True
+                except LeaseLostError:
+                    self._held = None
+            self._held = acquire(f"koan_messaging.relay.{self.bus.alias}", LEASE)
+            return self._held is not None
+
+    def _apply(self, rows: list[OutboxMessage], outcomes: list[Outcome]) -> None:
+        from .models import OutboxMessage
+
+        outbox = OutboxMessage.objects.all()
+        confirmed: list[OutboxMessage] = []
+        failed: dict[tuple[timedelta, str], list[int]] = defaultdict(list)
+        with transaction.atomic():
+            for row, outcome in zip(rows, outcomes, strict=True):
+                if outcome.state == "confirmed":
+                    confirmed.append(row)
+                elif outcome.state == "returned":
+                    outbox.park(row.pk, outcome.reason)
+                    events.record([events.event("parked", self.bus.alias, row.envelope(), detail=outcome.reason)])
+                else:
+                    wait = timedelta(0) if outcome.state == "unsent" else BACKOFF.delay(row.tries + 2)
+                    failed[wait, outcome.reason].append(row.pk)
+            for (wait, reason), pks in failed.items():
+                outbox.put_off(pks, reason, wait)
+            outbox.filter(pk__in=[row.pk for row in confirmed])._raw_delete(outbox.db)
+            events.record(events.event("published", self.bus.alias, row.envelope()) for row in confirmed)
+        self.published += len(confirmed)
+
+    def _let_go(self) -> None:
+        if self._held is not None:
+            with self.turn():
+                self._held.release()
+
+    def _note(self, error: Exception) -> None:
+        text = f"{type(error).__name__}: {error}"
+        if text != self.error:
+            logger.warning("The outbox of %s is not published: %s; trying again", self.bus.alias, text)
+        self.error = text

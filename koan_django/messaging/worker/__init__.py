@@ -1,0 +1,1 @@
+"""The buses inside a Celery worker."""
