@@ -90,12 +90,27 @@ def effective(koan: Mapping[str, Any], errors: list[OptionError] | None = None) 
     """Return ``koan`` with the overlay of its ``ENVIRONMENT`` merged in."""
     name, overlays = koan.get("ENVIRONMENT"), koan.get("ENVIRONMENTS", {})
     base = {key: value for key, value in koan.items() if key not in _OVERLAYS}
-    if name is None or name not in overlays:
-        if name is not None and overlays and errors is not None:
-            text = f"{name!r} is not in KOAN['ENVIRONMENTS']{did_you_mean(str(name), overlays)}"
-            errors.append(OptionError("KOAN['ENVIRONMENT']", text))
-        return base
-    return merge(base, overlays[name])
+    overlay, error = _overlay(name, overlays)
+    if error is not None and errors is not None:
+        errors.append(error)
+    return merge(base, overlay)
+
+
+def _overlay(name: Any, overlays: Any) -> tuple[Mapping[str, Any], OptionError | None]:
+    """The overlay called ``name``, empty where there is none or it is wrong, and what is wrong."""
+    if not isinstance(overlays, Mapping):
+        return {}, OptionError("KOAN['ENVIRONMENTS']", f"{overlays!r} is not a dict")
+    if name is None:
+        return {}, None
+    if not isinstance(name, str):
+        return {}, OptionError("KOAN['ENVIRONMENT']", f"{name!r} is not text")
+    if overlays and name not in overlays:
+        text = f"{name!r} is not in KOAN['ENVIRONMENTS']{did_you_mean(name, overlays)}"
+        return {}, OptionError("KOAN['ENVIRONMENT']", text)
+    found = overlays.get(name, {})
+    if not isinstance(found, Mapping):
+        return {}, OptionError(f"KOAN['ENVIRONMENTS'][{name!r}]", f"{found!r} is not a dict")
+    return found, None
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

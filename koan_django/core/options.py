@@ -1,14 +1,14 @@
 """Turns plain settings into frozen dataclasses and reports every error at once, with its full path.
 
 The schema is a frozen dataclass whose field ``confirm_timeout`` reads the key ``CONFIRM_TIMEOUT``. Supported hints:
-nested dataclasses, ``Mapping[str, X]``, ``tuple[X, ...]``, ``X | None``, ``Literal``, ``timedelta``, ``Path`` and the
-plain scalars. A rule across fields is a ``ValueError`` raised in ``__post_init__``.
+nested dataclasses, ``Mapping[str, X]``, ``tuple[X, ...]``, ``X | None``, ``Literal``, ``timedelta``, ``Path``,
+``Callable`` and the plain scalars. A rule across fields is a ``ValueError`` raised in ``__post_init__``.
 """
 
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from datetime import timedelta
 from functools import cache
@@ -76,6 +76,8 @@ def _convert(hint: Any, value: object, path: str, errors: list[OptionError]) -> 
         return _union(get_args(hint), value, path, errors)
     if origin is Literal:
         return _literal(get_args(hint), value, path, errors)
+    if origin is Callable:
+        return value if callable(value) else _wrong(errors, path, f"{value!r} cannot be called")
     if origin is not None and issubclass(origin, Mapping):
         return _mapping(get_args(hint)[1], value, path, errors)
     if origin is tuple:
