@@ -25,6 +25,7 @@ INSTALLED_APPS = [
     "django_celery_beat",
     "koan_django.core",
     "koan_django.messaging",
+    "koan_django.inbox",
     "koan_django.secrets",
     "koan_django.scheduling",
     "koan_django.storage",

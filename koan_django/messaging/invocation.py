@@ -16,7 +16,6 @@ from django.db import transaction
 
 from koan_django.core.context import restore
 from koan_django.core.databases import keep_usable
-from koan_django.core.exceptions import LeaseLostError
 from koan_django.core.telemetry import span
 
 from . import events, handlers
@@ -95,8 +94,6 @@ def _run(bus: str, group: str, handler: Handler | None, pieces: list[_Piece], ve
     assert handler is not None
     try:
         verdicts_of_call = _attempt(bus, group, handler, pieces)
-    except LeaseLostError:
-        verdicts_of_call = {piece.index: Verdict("gone", handler.name) for piece in pieces}
     except BaseException as error:
         if len(pieces) > 1:  # one bad message must not condemn its batch
             for piece in pieces:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
 from koan_django.core.classification import is_transient
+from koan_django.core.exceptions import LeaseLostError
 from koan_django.core.redaction import redact
 
 from .exceptions import BusyError, UnhandledMessageError, UnreadableMessageError
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from .envelope import Delivery
     from .handlers import Handler
 
-#: ``handled`` and ``duplicate`` are over; ``gone`` belongs to somebody else now; ``again`` was not run.
-Outcome = Literal["handled", "duplicate", "retry", "postpone", "dead", "gone", "again"]
+#: ``handled`` and ``duplicate`` are over; ``postpone`` comes back without counting an attempt; ``again`` was not run.
+Outcome = Literal["handled", "duplicate", "retry", "postpone", "dead", "again"]
 
 POSTPONE = timedelta(seconds=2)
 TRACEBACK_LENGTH = 12_000
@@ -49,7 +50,7 @@ class Verdict:
 
 def failed(delivery: Delivery, handler: Handler | None, error: BaseException) -> Verdict:
     """Decide between another attempt and the dead letters."""
-    if isinstance(error, BusyError):
+    if isinstance(error, BusyError | LeaseLostError):  # somebody else has it; looking again tells how it ended
         return _verdict("postpone", handler, error, wait=POSTPONE)
     if isinstance(error, UnreadableMessageError):
         return _verdict("dead", handler, error, reason="unreadable")

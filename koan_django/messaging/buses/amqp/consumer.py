@@ -144,7 +144,7 @@ class AmqpConsumer(Consumer):
     def settle(self, settled: list[tuple[Delivery, Verdict]]) -> None:
         mine = [(d, v) for d, v in settled if d.ref.generation == self._generation]
         for delivery, verdict in mine:
-            if verdict.outcome in ("handled", "duplicate", "gone"):
+            if verdict.outcome in ("handled", "duplicate"):
                 self._windows[delivery.group].settle(delivery.ref.tag)
             elif verdict.outcome == "again":
                 self.give_back([delivery])

@@ -1,0 +1,53 @@
+"""The inbox in the admin."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.contrib import admin
+from django.utils.translation import gettext_lazy as _
+
+from koan_django.core.admin.kit import RecordAdmin, Styled, badge, operation
+
+from .exceptions import InboxError
+from .models import InboxEntry
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+    from django.utils.safestring import SafeString
+
+
+@admin.register(InboxEntry)
+class InboxEntryAdmin(Styled, RecordAdmin[InboxEntry]):
+    list_display = ("key", "handler", "group", "shown_state", "attempts", "duplicates", "first_seen_at", "processed_at")
+    list_filter = ("state", "bus", "group", "tenant")
+    search_fields = ("key", "handler", "alias")
+    date_hierarchy = "processed_at"
+    fields = (
+        ("tenant", "bus", "group"),
+        ("handler", "alias"),
+        "key",
+        ("shown_state", "attempts", "duplicates"),
+        ("first_seen_at", "processed_at"),
+        ("lease_owner", "lease_token", "lease_until"),
+    )
+    readonly_fields = ("shown_state",)
+    actions = ("release", "forget")
+
+    @admin.display(description=_("state"), ordering="state")
+    def shown_state(self, entry: InboxEntry) -> SafeString:
+        return badge(entry.state)
+
+    @operation(permission="release", description=_("Release selected work for another worker"), destructive=True)
+    def release(self, request: HttpRequest, entry: InboxEntry) -> str:
+        """End the lease of a worker that hangs; the token keeps its late result out."""
+        held = InboxEntry.objects.filter(pk=entry.pk, state="processing", lease_token=entry.lease_token)
+        if not held.update(lease_until=None, lease_token=entry.lease_token + 1):
+            raise InboxError(f"{entry} was not released", why="it is processed, or another worker has it now")
+        return f"released from {entry.lease_owner}"
+
+    @operation(permission="forget", description=_("Forget selected entries: duplicates run again"), destructive=True)
+    def forget(self, request: HttpRequest, entry: InboxEntry) -> str:
+        """Let the next duplicate be handled as if it were new."""
+        InboxEntry.objects.filter(pk=entry.pk, state="processed").delete()
+        return f"forgotten: {entry.handler} {entry.key}"

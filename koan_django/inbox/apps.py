@@ -1,0 +1,30 @@
+"""App configuration of the inbox."""
+
+from __future__ import annotations
+
+from django.apps import apps
+from django.core.checks import register
+from django.utils.translation import gettext_lazy as _
+
+from koan_django.core.appconfig import KoanAppConfig
+
+
+class InboxConfig(KoanAppConfig):
+    default = True
+    name = "koan_django.inbox"
+    label = "koan_inbox"
+    verbose_name = _("Koan inbox")
+
+    def ready(self) -> None:
+        from . import panels, tasks  # noqa: F401  # they register themselves
+        from .checks import check_options, check_reach
+
+        super().ready()
+        register(check_options)
+        register(check_reach)
+        if apps.is_installed("koan_django.messaging"):
+            from koan_django.messaging import middleware
+
+            from .middleware import inbox
+
+            middleware.register("inbox", inbox, order=10)

@@ -1,0 +1,43 @@
+"""``inbox.claim()``: deduplication for webhooks and everything else that is not a message of the bus."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+
+from koan_django.core.context import tenant
+from koan_django.core.telemetry import emit
+
+from .scopes import Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to do a piece of work. ``duplicate`` when it was done before: do nothing then."""
+
+    source: str
+    key: str
+    duplicate: bool
+
+
+@contextmanager
+def claim(source: str, key: str) -> Iterator[Claim]:
+    """Claim ``key`` of ``source`` for the block, in a transaction that commits the claim together with the work.
+
+    When the block raises, the claim is rolled back and the work may be claimed again. A concurrent claim of the same
+    key waits for this one.
+    """
+    from .stores import configured
+
+    scope = Scope(tenant.current() or "", "", "", source, "", key)
+    with transaction.atomic():
+        fresh = configured().claim([scope])[0]
+        if not fresh:
+            emit("inbox.duplicate", source=source)
+        yield Claim(source, key, duplicate=not fresh)

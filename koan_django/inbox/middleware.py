@@ -1,0 +1,68 @@
+"""The inbox around the message handlers: claims first, in the handler's transaction or under a lease."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from koan_django.core.telemetry import emit
+from koan_django.messaging.exceptions import BusyError
+
+from .conf import options
+from .scopes import Scope
+from .stores import configured
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from koan_django.messaging.envelope import Delivery
+    from koan_django.messaging.middleware import Call
+
+
+@contextmanager
+def inbox(call: Call) -> Iterator[Call]:
+    """Leave out of the call what was handled before."""
+    if call.handler.atomic:
+        fresh = configured().claim([scope_of(call, delivery) for delivery in call.deliveries])
+        kept = tuple(delivery for delivery, is_fresh in zip(call.deliveries, fresh, strict=True) if is_fresh)
+        yield _without_duplicates(call, kept)
+    else:
+        with _leased(call) as allowed:
+            yield allowed
+
+
+@contextmanager
+def _leased(call: Call) -> Iterator[Call]:
+    """Long work: begun under a lease that a heartbeat renews, marked as done by its token."""
+    store = configured()
+    begun = store.begin(scope_of(call, call.deliveries[0]), options().lease)
+    if begun.status == "busy":
+        raise BusyError(
+            f"{call.deliveries[0].envelope.alias} is being handled by another worker",
+            why="its inbox lease is held",
+            fix="Nothing: it is looked at again in a moment.",
+        )
+    if begun.lease is None:
+        yield _without_duplicates(call, ())
+        return
+    try:
+        with begun.lease.keep():
+            yield call
+    except BaseException:
+        store.abandon(begun.lease)
+        raise
+    store.finish(begun.lease)
+
+
+def scope_of(call: Call, delivery: Delivery) -> Scope:
+    """Return what makes ``delivery`` a duplicate for this handler."""
+    envelope = delivery.envelope
+    return Scope(envelope.tenant, call.bus, call.group, call.handler.name, envelope.alias, envelope.idempotency_key)
+
+
+def _without_duplicates(call: Call, kept: tuple[Delivery, ...]) -> Call:
+    dropped = len(call.deliveries) - len(kept)
+    if dropped:
+        emit("inbox.duplicate", handler=call.handler.name, messages=dropped)
+    return replace(call, deliveries=kept)

@@ -1,0 +1,46 @@
+"""The table of the database store."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from koan_django.core.leases import Leased
+
+from .querysets import InboxQuerySet
+
+
+class InboxEntry(Leased):
+    """One piece of work that was done, or is being done under a lease."""
+
+    class State(models.TextChoices):
+        PROCESSING = "processing", _("processing")
+        PROCESSED = "processed", _("processed")
+
+    fingerprint = models.CharField(_("fingerprint"), max_length=64, unique=True, editable=False)
+    tenant = models.CharField(_("tenant"), max_length=64, blank=True)
+    bus = models.CharField(_("bus"), max_length=64, blank=True)
+    group = models.CharField(_("group"), max_length=64, blank=True)
+    handler = models.CharField(_("handler or source"), max_length=255)
+    alias = models.CharField(_("alias"), max_length=200, blank=True)
+    key = models.CharField(_("key"), max_length=255, db_index=True)
+    state = models.CharField(_("state"), max_length=10, choices=State.choices)
+    claim = models.CharField(max_length=32, editable=False)
+    attempts = models.PositiveIntegerField(_("attempts"), default=1)
+    duplicates = models.PositiveIntegerField(_("duplicates suppressed"), default=0)
+    first_seen_at = models.DateTimeField(_("first seen at"), auto_now_add=True)
+    processed_at = models.DateTimeField(_("processed at"), null=True, blank=True, db_index=True)
+
+    objects = InboxQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("inbox entry")
+        verbose_name_plural = _("inbox entries")
+        ordering = ("-id",)
+        permissions = (
+            ("release_inboxentry", _("Can release an inbox entry")),
+            ("forget_inboxentry", _("Can forget an inbox entry")),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.handler} {self.key}"

@@ -1,0 +1,24 @@
+"""What a key is unique within."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One piece of work. The bus alias stands for its whole list of brokers; the handler's name may be pinned."""
+
+    tenant: str
+    bus: str
+    group: str
+    handler: str
+    alias: str
+    key: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal scopes have equal fingerprints; the parts are too long to be unique together in every database."""
+        parts = (self.tenant, self.bus, self.group, self.handler, self.alias, self.key)
+        return hashlib.sha256("\x1f".join(f"{len(part)}:{part}" for part in parts).encode()).hexdigest()
