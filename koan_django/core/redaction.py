@@ -90,12 +90,21 @@ def _current_pattern() -> re.Pattern[str] | None:
 
 
 def _forms(value: str) -> Iterator[str]:
-    """How others write ``value``: a password in a URL, in JSON, on a page, in a list that is printed."""
-    yield value
-    yield quote(value, safe="", errors="backslashreplace")
-    yield quote_plus(value, errors="backslashreplace")
-    yield json.dumps(value)[1:-1]
-    yield json.dumps(value, ensure_ascii=False)[1:-1]
-    yield repr(value)[1:-1]
-    yield html.escape(value)
+    """How others write ``value``: a password in a URL, in JSON, in a list that is printed, and each on a page."""
+    for written in (
+        value,
+        quote(value, safe="", errors="backslashreplace"),
+        quote_plus(value, errors="backslashreplace"),
+        json.dumps(value)[1:-1],
+        json.dumps(value, ensure_ascii=False)[1:-1],
+        _printed(value, "'"),
+        _printed(value, "\\'"),
+    ):
+        yield written
+        yield html.escape(written)
     yield base64.b64encode(value.encode("utf-8", "surrogateescape")).decode().rstrip("=")
+
+
+def _printed(value: str, apostrophe: str) -> str:
+    """``repr`` escapes an apostrophe only where the whole text holds both kinds of quotes."""
+    return "".join(apostrophe if character == "'" else repr(character)[1:-1] for character in value)

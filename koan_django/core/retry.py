@@ -39,8 +39,11 @@ class RetryPolicy:
         """Return the wait before attempt number ``attempt`` (2 or more), without jitter."""
         if self.backoff == "fixed":
             return self.first_delay
-        grown = self.first_delay.total_seconds() * self.factor ** (max(attempt, 2) - 2)
-        return timedelta(seconds=min(grown, self.max_delay.total_seconds()))
+        try:
+            grown = self.first_delay.total_seconds() * self.factor ** (max(attempt, 2) - 2)
+        except OverflowError:  # beyond what a float can hold, hence beyond any limit
+            return self.max_delay
+        return min(self.max_delay, timedelta(seconds=min(grown, self.max_delay.total_seconds())))
 
     def jittered(self, attempt: int) -> timedelta:
         """Return :meth:`delay` lengthened by up to ``jitter`` of itself."""

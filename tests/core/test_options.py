@@ -206,29 +206,16 @@ class TestDurations:
     def test_a_timedelta_is_itself(self) -> None:
         assert parse_duration(timedelta(days=1)) == timedelta(days=1)
 
-    @pytest.mark.parametrize(
-        "value",
-        [
-            "",
-            "7",
-            "d",
-            "7 d",
-            "7D",
-            "1h-30m",
-            "-1h",
-            True,
-            None,
-            [],
-            -1,
-            timedelta(-1),
-            10**30,
-            "9" * 30 + "d",
-            float("nan"),
-            float("inf"),
-            b"7d",
-        ],
-    )
-    def test_refuses_and_names_the_accepted_forms(self, value: object) -> None:
+    @pytest.mark.parametrize("value", ["", "7", "d", "7 d", "7D", "1h-30m", "-1h", "9" * 30 + "d", b"7d", None, []])
+    def test_refuses_text(self, value: object) -> None:
+        self.refuses(value)
+
+    @pytest.mark.parametrize("value", [True, -1, timedelta(-1), 10**30, float("nan"), float("inf")])
+    def test_refuses_numbers(self, value: object) -> None:
+        self.refuses(value)
+
+    def refuses(self, value: object) -> None:
+        """The error names the accepted forms."""
         with pytest.raises(ValueError, match="use seconds, a timedelta or text such as '7d'"):
             parse_duration(value)
 
