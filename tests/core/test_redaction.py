@@ -25,6 +25,8 @@ from koan_django.core import redaction
 from koan_django.core.error_pages import RedactingReporter, RedactingReporterFilter
 from koan_django.core.redaction import MASK, forget_value, redact, redact_text, register_value
 
+#: Used by name, since an error page shows the lines around a failure.
+TYPED = "typed-in-a-form"
 SECRET = "p@ss 'word'/\"quoted\" <é>\n\\end"
 
 
@@ -173,8 +175,8 @@ def fail(request: HttpRequest) -> HttpResponse:
 
 
 def posted() -> HttpRequest:
-    """A request with a password. It is made here, since the page shows the lines around a failure too."""
-    return RequestFactory().post("/fail", {"password": "typed-in-a-form", "user": "u"})
+    """A request with a password."""
+    return RequestFactory().post("/fail", {"password": TYPED, "user": "u"})
 
 
 urlpatterns = [path("fail", fail)]
@@ -231,7 +233,7 @@ class TestErrorPages:
         assert isinstance(reporter.filter, RedactingReporterFilter)
         with override_settings(DEBUG=False):
             page = reporter.get_traceback_html()
-        assert "typed-in-a-form" not in page
+        assert TYPED not in page
         assert "Error in formatting: RuntimeError" in page
         variables = page.partition("<td>password</td>")[2][:200]
         assert "by its name" not in variables
