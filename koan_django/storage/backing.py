@@ -25,6 +25,12 @@ DRIVERS: Mapping[str, str] = {
 }
 
 
+def configured() -> Mapping[str, Mapping[str, Any]]:
+    """Return ``settings.STORAGES``."""
+    entries: Any = settings.STORAGES
+    return entries  # type: ignore[no-any-return]  # Django's own checks see to its shape
+
+
 def instance(alias: str) -> Storage:
     """Return Django's own backend for ``alias``, or one of ours where its options hold secret references."""
     given = _entry(alias).get("OPTIONS", {})
@@ -65,13 +71,13 @@ def is_local(alias: str) -> bool:
 
 
 def _entry(alias: str) -> Mapping[str, Any]:
-    configured: Mapping[str, Mapping[str, Any]] = settings.STORAGES
-    if alias not in configured:
+    found = configured()
+    if alias not in found:
         raise ProfileError(
-            f"settings.STORAGES has no alias {alias!r}{did_you_mean(alias, configured)}",
+            f"settings.STORAGES has no alias {alias!r}{did_you_mean(alias, found)}",
             fix="Add it there, or change STORAGE of the profile.",
         )
-    return configured[alias]
+    return found[alias]
 
 
 def _dotted(cls: type) -> str:

@@ -58,7 +58,7 @@ def register_all() -> None:
 
 
 def _is_same(mine: Any, own: Any) -> bool:
-    return type(own) is type(mine) and getattr(own, "companions", ()) == getattr(mine, "companions", ())
+    return isinstance(own, type(mine)) and set(getattr(own, "companions", ())) >= set(getattr(mine, "companions", ()))
 
 
 def _options() -> StorageOptions | None:
@@ -70,8 +70,8 @@ def _options() -> StorageOptions | None:
 
 def _check_profile(name: str, found: StorageOptions) -> list[CheckMessage]:
     profile, path = found.profiles[name], f"KOAN['STORAGE']['PROFILES'][{name!r}]"
-    if profile.storage not in settings.STORAGES:
-        known = ", ".join(sorted(settings.STORAGES))
+    if profile.storage not in backing.configured():
+        known = ", ".join(sorted(backing.configured()))
         text = f"{path}['STORAGE']: settings.STORAGES has no alias {profile.storage!r}"
         return [Error(text, hint=f"It has {known}.", id="koan_storage.E002")]
     try:
@@ -98,7 +98,7 @@ def _check_places(found: StorageOptions) -> list[CheckMessage]:
 
 
 def _store(alias: str) -> tuple[str, str]:
-    entry: dict[str, Any] = settings.STORAGES[alias]
+    entry = backing.configured()[alias]
     return entry["BACKEND"], repr(sorted(entry.get("OPTIONS", {}).items()))
 
 
@@ -117,7 +117,7 @@ def _check_media_root(found: StorageOptions) -> list[CheckMessage]:
             id="koan_storage.W001",
         )
         for name, one in found.profiles.items()
-        if backing.is_local(one.storage) and not settings.STORAGES[one.storage].get("OPTIONS", {}).get("location")
+        if backing.is_local(one.storage) and not backing.configured()[one.storage].get("OPTIONS", {}).get("location")
     ]
 
 

@@ -118,6 +118,13 @@ def purge(pk: int, *, using: str = DEFAULT_DB_ALIAS) -> bool:
     return True
 
 
+def purge_now(tombstone: Tombstone) -> None:
+    """Do as :func:`purge` without waiting for the next attempt to be due."""
+    using = tombstone._state.db or DEFAULT_DB_ALIAS
+    Tombstone.objects.using(using).filter(pk=tombstone.pk).update(not_before=None)
+    purge(tombstone.pk, using=using)
+
+
 def purge_due(limit: int = BATCH) -> int:
     """Take up what waits, oldest first; return how many were settled. One that fails does not stop the others."""
     settled = 0

@@ -110,18 +110,22 @@ class StoredFileField(FileField):
         named = (getattr(self, argument) for argument in self.companion_arguments)
         return tuple(name for name in named if name)
 
-    def binding_of(self, instance: Model) -> binding.Binding:
-        """Return where new files of ``instance`` go, with gaps for what nobody names."""
-        return self.binding.over(binding.of(type(instance)))
+    def binding_of(self, model: type[Model]) -> binding.Binding:
+        """Return where new files of ``model`` go, with gaps for what nobody names."""
+        return self.binding.over(binding.of(model))
+
+    def fresh_key(self, model: type[Model], name: str) -> str:
+        """Return a key for a new file of ``model`` that the user calls ``name``."""
+        return keys.fresh(self.binding_of(model).container or binding.container(model), name)
 
     def profile_for_new(self, instance: Model) -> str:
         """Return the profile for a new file of ``instance``; raises ``ProfileError``."""
-        return profiles.resolve(self.binding_of(instance).profile)
+        return profiles.resolve(self.binding_of(type(instance)).profile)
 
     def profile_of(self, instance: Model) -> str:
         """Return the profile that holds the file of ``instance``, or would hold it."""
         kept: str = getattr(instance, self.profile_field) if self.profile_field else ""
-        return kept or self.binding_of(instance).profile
+        return kept or self.binding_of(type(instance)).profile
 
     def pre_save(self, model_instance: Model, add: bool) -> Any:
         file = super().pre_save(model_instance, add)
@@ -133,8 +137,7 @@ class StoredFileField(FileField):
         """Return a fresh key; with ``upload_to``, what that says."""
         if self.upload_to:
             return super().generate_filename(instance, filename)
-        found = self.binding_of(instance)
-        return keys.fresh(found.container or binding.container(type(instance)), str(filename))
+        return self.fresh_key(type(instance), str(filename))
 
     def kept_size(self, instance: Model) -> int | None:
         """Return the size that the row keeps, if it does."""
@@ -144,7 +147,7 @@ class StoredFileField(FileField):
     @property
     def static_profile(self) -> str:
         """The profile that the field or its model names, or nothing."""
-        return self.binding.over(binding.of(self.model)).profile
+        return self.binding_of(self.model).profile
 
     def kept(self, instance: Model) -> dict[str, Any]:
         """Return the ``size`` and ``sha256`` that the row keeps, as far as it does."""
@@ -182,7 +185,7 @@ class StoredFileField(FileField):
         if not found or not found[0]:
             return None
         named = found[1] if self.profile_field else ""
-        return Location(profiles.resolve(named or self.binding_of(instance).profile), str(found[0]))
+        return Location(profiles.resolve(named or self.binding_of(type(instance)).profile), str(found[0]))
 
     def relocate(self, instance: Model, before: Location) -> Location | None:
         """Take over where the row says the object is; return it if that is another place than ``before``."""

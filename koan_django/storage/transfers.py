@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import models, router, transaction
 
-from . import binding, deletion, keys, operations
+from . import deletion, keys, operations
 from .exceptions import ObjectNotFoundError, TransferConflictError
 from .fieldfile import Location
 from .profile import profiles
@@ -84,7 +84,8 @@ def _copied(row: StoredFile, source: Location, target: Location, model: type[Sto
 
 def _create(row: StoredFile, model: type[T], target: Location, fields: dict[str, Any]) -> T:
     values = {**_shared(row, model), **fields, "file": target.key, "profile": target.profile}
-    return model._default_manager.using(_alias(row)).create(**values)
+    made: T = model._default_manager.db_manager(_alias(row)).create(**values)  # type: ignore[assignment]  # it is of model
+    return made
 
 
 def _shared(row: StoredFile, model: type[StoredFile]) -> dict[str, Any]:
@@ -113,9 +114,8 @@ def _location(row: StoredFile) -> Location:
 
 
 def _target(row: StoredFile, model: type[StoredFile]) -> Location:
-    found = _field(model).binding.over(binding.of(model))
-    container = found.container or binding.container(model)
-    return Location(profiles.resolve(found.profile), keys.fresh(container, row.original_name))
+    field = _field(model)
+    return Location(profiles.resolve(field.binding_of(model).profile), field.fresh_key(model, row.original_name))
 
 
 def _field(model: type[StoredFile]) -> StoredFileField:

@@ -145,7 +145,7 @@ class LocalDriver(Driver):
         """Write and remove a hidden file; without the folder, ask whether it may be made."""
         root = self.root
         with translated(root):
-            if not os.path.isdir(root):
+            if not os.path.lexists(root):
                 _require_parent(root)
                 return
             with entered(root, (), create=False, mode=None) as folder, _temporary(folder, root) as (_, descriptor):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def objects(root: str, prefix: str, after: str, limit: int) -> list[tuple[str, os.stat_result]]:
     """Return at most ``limit`` files as (key, status) whose key begins with ``prefix`` and comes behind ``after``."""
     found: list[tuple[str, os.stat_result]] = []
-    if limit > 0 and os.path.isdir(root):
+    if limit > 0 and os.path.lexists(root):
         for key, entry in _walk(root, "", prefix, after):
             with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
                 found.append((key, entry.stat(follow_symlinks=False)))
@@ -26,7 +26,7 @@ def objects(root: str, prefix: str, after: str, limit: int) -> list[tuple[str, o
 
 def _walk(folder: str, base: str, prefix: str, after: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Yield files in the order of their whole keys: a folder sorts as if its name ended with a slash."""
-    for name, entry in _sorted(folder):
+    for name, entry in _sorted(folder, is_root=not base):
         key = base + name
         if entry.is_dir(follow_symlinks=False):
             # All keys of the folder begin with ``key``: skip it where none can fit.
@@ -36,11 +36,13 @@ def _walk(folder: str, base: str, prefix: str, after: str) -> Iterator[tuple[str
             yield key, entry
 
 
-def _sorted(folder: str) -> list[tuple[str, os.DirEntry[str]]]:
+def _sorted(folder: str, *, is_root: bool) -> list[tuple[str, os.DirEntry[str]]]:
     try:
         with os.scandir(folder) as entries:
             named = [(entry.name + "/" * entry.is_dir(follow_symlinks=False), entry) for entry in entries]
     except (FileNotFoundError, NotADirectoryError):
+        if is_root:
+            raise  # a store that cannot be read is not an empty one
         return []
     return sorted(((name, entry) for name, entry in named if _is_ours(name, entry)), key=lambda pair: pair[0])
 
