@@ -13,3 +13,9 @@ class MessagingConfig(KoanAppConfig):
     label = "koan_messaging"
     verbose_name = _("Koan messaging")
     discovers = ("messages", "handlers")
+
+    def ready(self) -> None:
+        from . import checks, panels, tasks  # noqa: F401  # panels and tasks register themselves
+
+        super().ready()
+        checks.register_all()

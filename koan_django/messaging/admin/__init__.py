@@ -1,0 +1,3 @@
+"""Messaging in the admin."""
+
+from . import deadletters, events, queues  # noqa: F401  # they register themselves

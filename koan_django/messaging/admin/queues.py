@@ -1,0 +1,59 @@
+"""What waits: the outbox and the queue of the database bus."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.contrib import admin
+from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
+
+from koan_django.core.admin.kit import badge, operation
+from koan_django.messaging import events
+from koan_django.messaging.exceptions import MessagingError
+from koan_django.messaging.models import OutboxMessage, QueuedDelivery
+
+from .envelopes import ENVELOPE_FIELDS, SHOWN, EnvelopeAdmin
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+    from django.utils.safestring import SafeString
+
+
+@admin.register(OutboxMessage)
+class OutboxMessageAdmin(EnvelopeAdmin):
+    list_display = ("message_id", "alias", "bus", "shown_state", "tries", "last_error", "available_at", "created_at")
+    list_filter = ("state", "bus")
+    fields = (*ENVELOPE_FIELDS, ("shown_state", "tries", "last_error"), ("available_at", "created_at"))
+    readonly_fields = (*SHOWN, "shown_state")
+    actions = ("publish", "discard")
+
+    @admin.display(description=_("state"), ordering="state")
+    def shown_state(self, row: OutboxMessage) -> SafeString:
+        return badge("pending" if row.state == "pending" else "failed", row.get_state_display())
+
+    @operation(permission="publish", description=_("Publish selected messages now"))
+    def publish(self, request: HttpRequest, row: OutboxMessage) -> str:
+        """Let the relay try at once, parked ones too."""
+        OutboxMessage.objects.filter(pk=row.pk).update(state="pending", available_at=Now())
+        return "due now"
+
+    @operation(permission="publish", description=_("Discard selected messages"), destructive=True)
+    def discard(self, request: HttpRequest, row: OutboxMessage) -> str:
+        """Delete a message that was never published."""
+        if not OutboxMessage.objects.filter(pk=row.pk).delete()[0]:
+            raise MessagingError(f"{row} was published meanwhile")
+        events.record([events.event("cancelled", row.bus, row.envelope(), detail=f"by {request.user}")])
+        return f"discarded {row.message_id}"
+
+
+@admin.register(QueuedDelivery)
+class QueuedDeliveryAdmin(EnvelopeAdmin):
+    list_display = ("message_id", "alias", "bus", "group", "attempt", "available_at", "lease_owner", "last_error")
+    list_filter = ("bus", "group")
+    fields = (
+        *ENVELOPE_FIELDS,
+        ("available_at", "created_at"),
+        ("lease_owner", "lease_token", "lease_until"),
+        "last_error",
+    )

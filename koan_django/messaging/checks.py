@@ -1,0 +1,256 @@
+"""System checks of messaging. None opens a socket or a database."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import datetime
+from enum import Enum
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, get_args, get_origin
+from uuid import UUID
+
+import msgspec
+from django.apps import apps
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.exceptions import ImproperlyConfigured
+from django.db.models import Model
+
+from koan_django.core.checks import section_check
+from koan_django.core.registry import origin_of
+
+from . import handlers, messages
+from .buses import registry
+from .conf import options
+from .encoding import decoder, missing_upcasts
+from .markers import PARTITION
+from .meta import hints_of, markers_of, top_markers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .messages import Message
+
+_KEY_TYPES = (str, int, UUID, Enum)
+
+
+def register_all() -> None:
+    """Register the checks."""
+    register(section_check(options, "koan_messaging.E001"))
+    register(check_aliases)
+    register(check_messages)
+    register(check_handlers)
+    register(check_buses)
+    register(check_sqlite, Tags.database)
+    register(check_names, deploy=True)
+
+
+def check_aliases(app_configs: object, **kwargs: object) -> list[CheckMessage]:
+    """E002: an alias is missing, not usable, or claimed by two classes."""
+    found: list[CheckMessage] = []
+    owners: dict[str, list[str]] = defaultdict(list)
+    for cls in messages.classes():
+        try:
+            owners[cls._meta.alias].append(origin_of(cls))
+        except ImproperlyConfigured as error:
+            found.append(Error(str(error), id="koan_messaging.E002"))
+        except (NameError, TypeError):
+            continue  # check_messages reports it
+    found += [
+        Error(
+            f"The alias {alias!r} belongs to {' and '.join(claimants)}",
+            hint="Set Meta.alias in one of them.",
+            id="koan_messaging.E002",
+        )
+        for alias, claimants in owners.items()
+        if len(claimants) > 1
+    ]
+    return found
+
+
+def check_messages(app_configs: object, **kwargs: object) -> list[CheckMessage]:
+    """E003 to E005 and W001: what a message class declares cannot work."""
+    found: list[CheckMessage] = []
+    for cls in messages.classes():
+        try:
+            hints = hints_of(cls)
+            decoder(cls)
+        except (NameError, TypeError) as error:
+            found.append(
+                Error(
+                    f"{origin_of(cls)} cannot be read: {error}",
+                    hint="Each annotation must be importable at run time (not only under TYPE_CHECKING) and decodable.",
+                    id="koan_messaging.E003",
+                )
+            )
+            continue
+        fields = {name: hints[name] for name in cls.__struct_fields__ if name in hints}
+        found += _model_fields(cls, fields)
+        found += _partition_keys(cls, fields)
+        found += _naive_times(cls, fields)
+        for version in missing_upcasts(cls):
+            found.append(
+                Error(
+                    f"{origin_of(cls)} has no upcaster from version {version}",
+                    hint="Write one: a chain with a gap cannot lift older messages.",
+                    id="koan_messaging.E005",
+                )
+            )
+    return found
+
+
+def _model_fields(cls: type[Message], fields: dict[str, Any]) -> Iterator[CheckMessage]:
+    for name, hint in fields.items():
+        if any(isinstance(part, type) and issubclass(part, Model) for part in _parts(hint)):
+            yield Error(
+                f"{origin_of(cls)}.{name} is annotated with a model",
+                hint="A row cannot travel in a message: send its primary key.",
+                id="koan_messaging.E003",
+            )
+
+
+def _partition_keys(cls: type[Message], fields: dict[str, Any]) -> Iterator[CheckMessage]:
+    marked = [name for name, hint in fields.items() if PARTITION in markers_of(hint)]
+    if len(marked) > 1:
+        yield Error(f"{origin_of(cls)} has two partition keys: {', '.join(marked)}", id="koan_messaging.E004")
+    for name in marked:
+        base = _base(fields[name])
+        if PARTITION not in top_markers(fields[name]) or not (isinstance(base, type) and issubclass(base, _KEY_TYPES)):
+            yield Error(
+                f"{origin_of(cls)}.{name} cannot be a partition key",
+                hint="It must be a str, int, UUID or Enum, neither optional nor inside a container.",
+                id="koan_messaging.E004",
+            )
+
+
+def _naive_times(cls: type[Message], fields: dict[str, Any]) -> Iterator[CheckMessage]:
+    for name, hint in fields.items():
+        aware = any(isinstance(extra, msgspec.Meta) and extra.tz for extra in getattr(hint, "__metadata__", ()))
+        if settings.USE_TZ and _base(hint) is datetime and not aware:
+            yield Warning(
+                f"{origin_of(cls)}.{name} accepts a datetime without a time zone",
+                hint="Annotate it with koan_django.messaging.AwareDatetime.",
+                id="koan_messaging.W001",
+            )
+
+
+def check_handlers(app_configs: object, **kwargs: object) -> list[CheckMessage]:
+    """E006: two handlers for one alias in a group. E007: an unknown bus. W002: long work without the inbox."""
+    try:
+        known, buses = handlers.every(), options().buses
+        lost = [each for each in known if each.bus not in buses]
+        clashes = [pair for pair in combinations(known, 2) if handlers.overlaps(*pair)]
+    except (ImproperlyConfigured, NameError, TypeError):
+        return []  # reported by the checks above
+    found: list[CheckMessage] = [
+        Error(f"{each.origin} listens on the unknown bus {each.bus!r}", id="koan_messaging.E007") for each in lost
+    ]
+    found += [
+        Error(
+            f"{one.origin} and {other.origin} both receive {one.binding!r} in the group {one.group!r}",
+            hint="Only one would be called: give one of them another group.",
+            id="koan_messaging.E006",
+        )
+        for one, other in clashes
+    ]
+    if not apps.is_installed("koan_django.inbox"):
+        found += [
+            Warning(
+                f"{each.origin} has atomic=False and there is no inbox",
+                hint="Add 'koan_django.inbox' to INSTALLED_APPS, or be ready for the same message twice.",
+                id="koan_messaging.W002",
+            )
+            for each in known
+            if not each.atomic
+        ]
+    return found
+
+
+def check_buses(app_configs: object, **kwargs: object) -> list[CheckMessage]:
+    """W003: a message wants to stay in order on a bus that does not promise it."""
+    try:
+        default, buses = options().default_bus, options().buses
+        keyed = [cls for cls in messages.classes() if cls._meta.partition_field is not None]
+        ordered = {alias: registry.get(alias).capabilities.ordered for alias in buses}
+    except (ImproperlyConfigured, ImportError, NameError, TypeError):
+        return []
+    return [
+        Warning(
+            f"{origin_of(cls)} has a partition key, but the bus {cls._meta.bus or default!r} does not keep order",
+            hint="Handlers may see two messages of one key at the same time or swapped; make them tolerate it.",
+            id="koan_messaging.W003",
+        )
+        for cls in keyed
+        if ordered.get(cls._meta.bus or default) is False
+    ]
+
+
+def check_sqlite(app_configs: object, **kwargs: object) -> list[CheckMessage]:
+    """W004: SQLite without the options that let a worker and a web process write at the same time."""
+    found: list[CheckMessage] = []
+    databases: dict[str, dict[str, Any]] = settings.DATABASES
+    for alias, database in databases.items():
+        if database.get("ENGINE") != "django.db.backends.sqlite3":
+            continue
+        given = database.get("OPTIONS", {})
+        in_wal = "journal_mode=wal" in str(given.get("init_command", "")).replace(" ", "").lower()
+        if not (in_wal and given.get("transaction_mode") == "IMMEDIATE" and given.get("timeout", 5) >= 20):
+            found.append(
+                Warning(
+                    f"The SQLite database {alias!r} will answer 'database is locked' under a worker",
+                    hint="Set OPTIONS to {'transaction_mode': 'IMMEDIATE', 'timeout': 20, 'init_command':"
+                    " 'PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;'}.",
+                    id="koan_messaging.W004",
+                )
+            )
+    return found
+
+
+def check_names(app_configs: object, **kwargs: object) -> list[CheckMessage]:
+    """W005 to W007, for deployment: names that a refactoring would change, and a bus that forgets."""
+    try:
+        floating = [cls for cls in messages.classes() if not cls._meta.pinned]
+        buses = options().buses
+    except (ImproperlyConfigured, NameError, TypeError):
+        return []
+    found: list[CheckMessage] = [
+        Warning(
+            f"{origin_of(cls)} has no alias of its own",
+            hint=f"Pin it with Meta.alias = {cls._meta.alias!r}: renaming the class would orphan queued messages.",
+            id="koan_messaging.W005",
+        )
+        for cls in floating
+    ]
+    if apps.is_installed("koan_django.inbox"):
+        found += [
+            Warning(
+                f"{each.origin} has no name of its own",
+                hint=f"Pin it with name={each.name!r}: after a rename the inbox would not know its duplicates.",
+                id="koan_messaging.W006",
+            )
+            for each in handlers.every()
+            if not each.pinned
+        ]
+    found += [
+        Warning(
+            f"The bus {alias!r} keeps its messages in memory",
+            hint="They are lost when the process ends: use database:// or amqp://.",
+            id="koan_messaging.W007",
+        )
+        for alias, bus in buses.items()
+        if bus.scheme == "memory"
+    ]
+    return found
+
+
+def _base(hint: Any) -> Any:
+    """The type behind ``Annotated``."""
+    return _base(hint.__origin__) if hasattr(hint, "__metadata__") else hint
+
+
+def _parts(hint: Any) -> Iterator[Any]:
+    """Every type that ``hint`` is made of."""
+    base = _base(hint)
+    yield get_origin(base) or base
+    for argument in get_args(base):
+        yield from _parts(argument)

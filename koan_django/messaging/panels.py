@@ -1,0 +1,37 @@
+"""Messaging on the Overview page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.urls import reverse
+
+from koan_django.core.overview import Line, panel
+
+from .buses import registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@panel("koan_messaging", "Messaging", order=10)
+def messaging_panel() -> Iterator[Line]:
+    """What waits on each bus, and what could not be handled."""
+    from .models import DeadLetter, OutboxMessage
+
+    outbox = reverse("admin:koan_messaging_outboxmessage_changelist")
+    for bus in registry.all_buses():
+        yield Line(f"Bus {bus.alias}", f"{bus.options.scheme}://")
+        for depth in bus.depths():
+            text = f"{depth.waiting} waiting, {depth.in_progress} in progress"
+            url = reverse("admin:koan_messaging_queueddelivery_changelist") + f"?group={depth.group}"
+            yield Line(f"{bus.alias} / {depth.group}", text, "", url)
+        pending = OutboxMessage.objects.all().pending(bus.alias).count()
+        if pending:
+            yield Line(f"Outbox of {bus.alias}", f"{pending} waiting", "", f"{outbox}?bus={bus.alias}")
+    parked = OutboxMessage.objects.filter(state="parked").count()
+    if parked:
+        yield Line("Parked in the outbox", str(parked), "degraded", f"{outbox}?state__exact=parked")
+    dead = DeadLetter.objects.all().dead().count()
+    url = reverse("admin:koan_messaging_deadletter_changelist") + "?state__exact=dead"
+    yield Line("Dead letters", str(dead), "degraded" if dead else "healthy", url)
