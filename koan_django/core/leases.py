@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from django.db import DatabaseError, connections, models
+from django.db import DatabaseError, connections, models, router
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
@@ -59,9 +59,10 @@ class LeasedQuerySet(models.QuerySet[L]):
         free = self.filter(pk=pk).free()
         if not free.update(lease_owner=owner, lease_token=F("lease_token") + 1, lease_until=Now() + ttl):
             return None
-        row = self.model._base_manager.using(self.db).filter(pk=pk, lease_owner=owner)
+        using = free.db  # where the UPDATE went: a replica may not know of it yet
+        row = self.model._base_manager.using(using).filter(pk=pk, lease_owner=owner)
         token = row.values_list("lease_token", flat=True).first()
-        return None if token is None else Held(self.model, self.db, pk, owner, token, ttl)
+        return None if token is None else Held(self.model, using, pk, owner, token, ttl)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,7 @@ def acquire(name: str, ttl: timedelta, *, using: str | None = None) -> Held | No
     """Take the lease called ``name`` for ``ttl``, or return ``None`` when it is taken."""
     from .models import Lease
 
-    rows = Lease.objects.using(using) if using else Lease.objects.all()
+    rows = Lease.objects.using(using or router.db_for_write(Lease))
     pk = rows.filter(name=name).values_list("pk", flat=True).first()
     if pk is None:
         rows.bulk_create([Lease(name=name)], ignore_conflicts=True)
