@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from celery import signals
 from django.apps import apps
 
+from koan_django import folders
 from koan_django.core import dispatch, process
 from koan_django.core.context import restore, snapshot
 from koan_django.core.reporter import Reporter
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 HEADER = "koan"
-#: Seconds that a job whose soft limit struck has to leave, before its process is killed.
-HARD_LIMIT_GRACE = 10
 DEFAULT_BEAT = "celery.beat:PersistentScheduler"
 
 _contexts: dict[str, ExitStack] = {}
@@ -35,6 +34,7 @@ _reporter: Reporter | None = None
 
 def install(app: Celery) -> None:
     """Tie ``app`` to koan-django. Call it once, after ``app.config_from_object(...)``."""
+    folders.use()
     dispatch.use(CeleryDispatcher(app))
     dispatch.watch(lambda job: _define(app, job))
     app.on_after_configure.connect(_choose_beat, weak=False)
@@ -73,7 +73,7 @@ def _limits(job: dispatch.Job[...]) -> dict[str, float]:
     if job.limit is None:
         return {}
     soft = job.limit.total_seconds()
-    return {"soft_time_limit": soft, "time_limit": soft + HARD_LIMIT_GRACE}
+    return {"soft_time_limit": soft, "time_limit": soft + dispatch.LIMIT_GRACE.total_seconds()}
 
 
 def _define(app: Celery, job: dispatch.Job[...]) -> None:

@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import Any, Generic, ParamSpec, Protocol
 
 from django.db import transaction
@@ -22,6 +21,9 @@ from .telemetry import span
 
 P = ParamSpec("P")
 logger = logging.getLogger(__name__)
+
+#: What a job whose limit struck has to leave, before its process is killed.
+LIMIT_GRACE = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,12 @@ class Job(Generic[P]):
 
     def dispatch(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Run once the current transaction has committed, elsewhere if there is an elsewhere."""
-        transaction.on_commit(partial(_send, self, args, kwargs, snapshot()), robust=True)
+        context = snapshot()
+
+        def send() -> None:  # a function: Django asks a callback for its name when it fails
+            _send(self, args, kwargs, context)
+
+        transaction.on_commit(send, robust=True)
 
 
 class Dispatcher(Protocol):
@@ -98,4 +105,7 @@ def use(dispatcher: Dispatcher) -> Dispatcher:
 
 
 def _send(made: Job[...], args: tuple[Any, ...], kwargs: Mapping[str, Any], context: Mapping[str, str]) -> None:
-    _dispatcher.send(made, args, kwargs, context)
+    try:
+        _dispatcher.send(made, args, kwargs, context)
+    except Exception:
+        logger.exception("The job %s could not be sent; its sweep makes up for it", made.name)

@@ -11,6 +11,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from django.db import close_old_connections
 
 from koan_django.core.context import correlation, tenant
+from koan_django.core.dispatch import LIMIT_GRACE
 from koan_django.core.redaction import redact_text
 from koan_django.core.telemetry import span
 
@@ -65,8 +66,7 @@ def _perform(run: TaskRun, declaration: Declaration, held: Held) -> None:
 def _attempt(handle: Run, declaration: Declaration, held: Held) -> Outcome:
     try:
         with ExitStack() as stack:
-            limit = declaration.timeout
-            heartbeat = stack.enter_context(held.keep(limit=limit, values=handle.values))
+            heartbeat = stack.enter_context(held.keep(limit=_limit(declaration), values=handle.values))
             handle._lost = lambda: heartbeat.lost
             stack.enter_context(span("scheduling.run", task=handle.task, run=str(handle.id), trigger=handle.trigger))
             call(declaration.target, declaration.takes_run, handle)
@@ -75,6 +75,11 @@ def _attempt(handle: Run, declaration: Declaration, held: Held) -> Outcome:
     if handle.expired:
         return Outcome(RunState.TIMEOUT, f"it ended after {handle.elapsed:.1f} s, when its time was over")
     return Outcome(RunState.SUCCEEDED)
+
+
+def _limit(declaration: Declaration) -> timedelta | None:
+    """A run that hangs gives no more signs of life once even its grace is over; then it counts as abandoned."""
+    return None if declaration.timeout is None else declaration.timeout + LIMIT_GRACE
 
 
 def _failure(handle: Run, error: Exception) -> Outcome:

@@ -1,15 +1,16 @@
-"""Settings of live beats and workers: the embedded defaults, with everything under ``KOAN_SCHEDULING_DIR``."""
+"""Settings of live beats and workers: Celery on folders under ``KOAN_SCHEDULING_DIR``, the database of the test."""
 
+import json
 import os
 from pathlib import Path
 
 from tests.settings import *  # noqa: F403
-from tests.settings import INSTALLED_APPS as _BASE
+from tests.settings import DATABASES as _DATABASES
+from tests.settings import INSTALLED_APPS as _INSTALLED
 
 ROOT = Path(os.environ["KOAN_SCHEDULING_DIR"])
-INSTALLED_APPS = [*_BASE, "tests.scheduling.project"]
-if "KOAN_TEST_DATABASE_URL" not in os.environ:
-    DATABASES["default"]["NAME"] = str(ROOT / "db.sqlite3")  # noqa: F405
+INSTALLED_APPS = [*_INSTALLED, "tests.scheduling.project"]
+DATABASES = {"default": _DATABASES["default"] | json.loads(os.environ["KOAN_SCHEDULING_DATABASE"])}
 KOAN = {"SCHEDULING": {"LEASE": "2s"}}
 
 CELERY_BROKER_URL = "filesystem://"
@@ -18,7 +19,6 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "data_folder_out": str(ROOT / "queue"),
     "control_folder": str(ROOT / "control"),
     "polling_interval": 0.05,
-    "store_processed": False,
 }
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
