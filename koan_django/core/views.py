@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from django.db import DatabaseError
 from django.http import JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from . import health
+from .redaction import redact
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -32,15 +34,28 @@ def ready(request: HttpRequest) -> JsonResponse:
 @require_safe
 def overall(request: HttpRequest) -> JsonResponse:
     """The facts of all processes together: 503 when the whole is unhealthy."""
-    return _answer(request, health.aggregate())
+    try:
+        report = health.aggregate()
+    except DatabaseError as error:  # the facts are rows: without the database there is nothing to sum up
+        text = f"{type(error).__name__}: {redact(str(error))}"
+        report = health.summarise([health.Finding("database", "unhealthy", text, critical=True)])
+    return _answer(request, report)
 
 
 def _answer(request: HttpRequest, report: health.Report) -> JsonResponse:
     body: dict[str, Any] = {"status": report.status}
-    user = getattr(request, "user", None)
-    if user is not None and user.is_staff:
+    if _is_staff(request):
         body["findings"] = [
             {"name": found.name, "status": found.status, "message": found.message, "critical": found.critical}
             for found in report.findings
         ]
     return JsonResponse(body, status=503 if report.status == "unhealthy" else 200)
+
+
+def _is_staff(request: HttpRequest) -> bool:
+    """Whether the findings may be shown; a session that cannot be read is nobody's."""
+    user = getattr(request, "user", None)
+    try:
+        return user is not None and user.is_staff
+    except DatabaseError:
+        return False
