@@ -1,0 +1,12 @@
+"""Everything that a test may ask for, by the name of its fixture."""
+
+from __future__ import annotations
+
+from .chromium import Chromium
+from .postgres import Postgres
+from .rabbitmq import RabbitMQ
+from .requirement import Requirement
+from .server import Server
+
+SERVERS: dict[str, type[Server]] = {kind.name: kind for kind in (RabbitMQ, Postgres)}
+REQUIREMENTS: dict[str, type[Requirement]] = {**SERVERS, Chromium.name: Chromium}

@@ -1,0 +1,45 @@
+"""Waiting for a condition instead of sleeping for luck."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def wait_until(
+    condition: Callable[[], T],
+    timeout: float = 10,
+    what: str = "the condition",
+    *,
+    every: float = 0.05,
+    errors: tuple[type[BaseException], ...] = (),
+) -> T:
+    """Return the first true value of ``condition``; raise ``AssertionError`` naming ``what`` after ``timeout`` seconds.
+
+    ``errors`` are exceptions that mean "not yet".
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        last: object
+        try:
+            value = condition()
+            if value:
+                return value
+            last = value
+        except errors as error:
+            last = error
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"{what}: not within {timeout:g} s (last answer: {last!r})")
+        time.sleep(every)
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
