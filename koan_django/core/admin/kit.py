@@ -22,7 +22,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from koan_django.core.exceptions import KoanError
-from koan_django.core.redaction import redact
+from koan_django.core.redaction import redact, redact_text
 
 M = TypeVar("M", bound=Model)
 #: Does the work for one object and returns what to log, or raises KoanError.
@@ -119,6 +119,7 @@ def _ask(
         "opts": modeladmin.opts,
         "objects": list(queryset[:100]),
         "count": queryset.count(),
+        "selected": request.POST.getlist(ACTION_CHECKBOX_NAME),
         "action": action,
         "select_across": request.POST.get("select_across", "0"),
         "checkbox": ACTION_CHECKBOX_NAME,
@@ -128,7 +129,8 @@ def _ask(
 
 def pretty_json(value: object) -> SafeString:
     """Return ``value`` as indented JSON, redacted and cut."""
-    text = json.dumps(redact(value), indent=2, ensure_ascii=False, default=str, sort_keys=True)
+    # Redacted once more as text, for what only str() could turn into JSON.
+    text = redact_text(json.dumps(redact(value), indent=2, ensure_ascii=False, default=str, sort_keys=True))
     cut = text if len(text) <= JSON_LENGTH else text[:JSON_LENGTH] + _("\n… cut")
     return format_html('<pre class="koan-json">{}</pre>', cut)
 
