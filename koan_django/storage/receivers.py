@@ -72,11 +72,12 @@ def bury_replaced(sender: type[models.Model], instance: models.Model, using: str
             deletion.bury(before, origin=str(field), instance=instance)
 
 
-def load(sender: type[models.Model], instance: models.Model, **_: Any) -> None:
+def load(sender: type[models.Model], instance: models.Model, using: str, **_: Any) -> None:
     """Before a row goes, read what a deferred column would not tell afterwards."""
-    for field in owned(sender):
-        for name in filter(None, (field.attname, field.profile_field)):
-            getattr(instance, name)
+    wanted = {name for field in owned(sender) for name in (field.attname, *field.companions)}
+    deferred = wanted & instance.get_deferred_fields()
+    if deferred:
+        instance.refresh_from_db(using=using, fields=deferred)
 
 
 def bury_deleted(sender: type[models.Model], instance: models.Model, **_: Any) -> None:
