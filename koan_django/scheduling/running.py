@@ -54,11 +54,11 @@ def execute(pk: int) -> None:
 
 def _perform(run: TaskRun, declaration: Declaration, held: Held) -> None:
     handle = _handle(run, held)
-    interrupted = Outcome(RunState.INTERRUPTED, "its process was told to end")
     try:
         outcome = _attempt(handle, declaration, held)
     except BaseException:  # the process is ending: say so, so that nobody has to wait for the lease
-        _record(run, handle, held, interrupted)
+        state = RunState.TIMEOUT if handle.expired else RunState.INTERRUPTED
+        _record(run, handle, held, Outcome(state, "its process was told to end"))
         raise
     _record(run, handle, held, outcome)
 

@@ -4,12 +4,19 @@ import json
 import os
 from pathlib import Path
 
-from tests.settings import *  # noqa: F403
 from tests.settings import DATABASES as _DATABASES
-from tests.settings import INSTALLED_APPS as _INSTALLED
 
 ROOT = Path(os.environ["KOAN_SCHEDULING_DIR"])
-INSTALLED_APPS = [*_INSTALLED, "tests.scheduling.project"]
+SECRET_KEY = "tests-only"
+USE_TZ = True
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django_celery_beat",
+    "koan_django.core",
+    "koan_django.scheduling",
+    "tests.scheduling.project",
+]
 DATABASES = {"default": _DATABASES["default"] | json.loads(os.environ["KOAN_SCHEDULING_DATABASE"])}
 KOAN = {"SCHEDULING": {"LEASE": "2s"}}
 
