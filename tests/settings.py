@@ -29,7 +29,9 @@ INSTALLED_APPS = [
     "koan_django.secrets",
     "koan_django.scheduling",
     "koan_django.storage",
+    "koan_django.media",
     "tests.storage",
+    "tests.media.testapp",
 ]
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -1,4 +1,8 @@
 from django.contrib import admin
 from django.urls import include, path
 
-urlpatterns = [path("admin/", admin.site.urls), path("", include("koan_django.core.urls"))]
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("media/", include("koan_django.media.urls")),
+    path("", include("koan_django.core.urls")),
+]

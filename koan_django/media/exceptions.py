@@ -43,6 +43,10 @@ class SourceDamagedError(MediaError, PermanentError):
     """The stored bytes are not those that were uploaded."""
 
 
+class SourceGoneError(MediaError, PermanentError):
+    """The picture was deleted while it was being rendered."""
+
+
 class DerivationBusyError(MediaError, TransientError):
     """Somebody else is rendering and has not finished in the time that the caller would wait."""
 

@@ -15,7 +15,7 @@ from . import headers, metadata
 from .conf import options
 from .exceptions import RefusedError
 from .formats import FORMATS, HEAD_BYTES, Format, sniff
-from .opening import open_image
+from .opening import DAMAGE, open_image
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -130,7 +130,7 @@ def _frames(image: ImageFile, declared: headers.Declared | None, limits: MediaOp
         while count <= limits.max_frames:
             image.seek(count)
             count += 1
-    except Exception:  # noqa: S110  # the end of the pages, or a page nobody will render
+    except DAMAGE:  # the end of the pages, or a page that nobody renders
         pass
     image.seek(0)
     return count

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from .opening import DAMAGE
+
 if TYPE_CHECKING:
     from .formats import Format
 
@@ -18,7 +20,7 @@ def read(image: Image.Image) -> Image.Exif | None:
     try:
         # A PNG's own method decodes the whole picture to find metadata at its end.
         return Image.Image.getexif(image)
-    except Exception:  # the readers raise by what they stumble over
+    except DAMAGE:
         return None
 
 
@@ -32,7 +34,7 @@ def has_gps(exif: Image.Exif | None) -> bool:
     """Whether there is a place in it; one that cannot be read counts."""
     try:
         return exif is not None and bool(exif.get_ifd(_GPS))
-    except Exception:  # unreadable, and yet there
+    except DAMAGE:  # unreadable, and yet there
         return True
 
 

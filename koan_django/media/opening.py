@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from functools import cache
 from importlib import import_module
 from typing import IO, TYPE_CHECKING
+
+from PIL.Image import DecompressionBombError
 
 from .exceptions import RefusedError
 
@@ -14,6 +18,26 @@ if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
     from .formats import Format
+
+#: What readers and decoders raise over hostile data: nearly anything. Not among it are a lack of memory and the time
+#: limit of a worker, which say nothing against the picture.
+DAMAGE: tuple[type[Exception], ...] = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    BufferError,
+    DecompressionBombError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    Warning,
+    struct.error,
+    zlib.error,
+)
 
 _DECODERS: Mapping[str, tuple[str, str]] = {
     "jpeg": ("JpegImagePlugin", "JpegImageFile"),
@@ -36,9 +60,7 @@ def open_image(stream: IO[bytes], format: Format) -> ImageFile:
     stream.seek(0)
     try:
         image: ImageFile = _decoder(format.name)(stream)
-    except MemoryError:
-        raise
-    except Exception as error:  # hostile data can raise nearly anything
+    except DAMAGE as error:
         raise damaged(format, error) from error
     return image
 

@@ -29,7 +29,7 @@ def render_family(
     """
     limits = limits or options()
     for recipe in recipes:
-        _check(recipe, limits)
+        check_limits(recipe, limits)
     found = inspect(stream, limits=limits)
     return renderer_for(found.format).family(stream, found, recipes, limits)
 
@@ -40,7 +40,8 @@ def variant_key(source_sha256: str, recipe: Recipe, format: Format) -> str:
     return hashlib.sha256(f"{source_sha256}\n{recipe.canonical}\n{revision}".encode()).hexdigest()
 
 
-def _check(recipe: Recipe, limits: MediaOptions) -> None:
+def check_limits(recipe: Recipe, limits: MediaOptions) -> None:
+    """Raise :class:`RenderError` for a recipe that asks for more than the options allow."""
     if recipe.encode.quality > limits.max_quality:
         raise RenderError(
             f"the recipe {str(recipe)!r} cannot be rendered",

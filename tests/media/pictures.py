@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from functools import cache
 
 from PIL import Image, ImageCms, ImageDraw
 
@@ -56,7 +57,9 @@ def camera(orientation: int = 1, width: int = 400, height: int = 300, *, gps: bo
     return saved(image, "JPEG", quality=92, exif=exif, comment=b"at home", icc_profile=srgb())
 
 
+@cache
 def srgb() -> bytes:
+    """A profile says when it was made, so one is made for all."""
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 

@@ -11,9 +11,8 @@ from PIL.Image import Image, Transpose
 
 from koan_django.core.telemetry import span
 from koan_django.media import integrity, metadata
-from koan_django.media.exceptions import RefusedError
 from koan_django.media.geometry import Size
-from koan_django.media.opening import damaged, open_image
+from koan_django.media.opening import DAMAGE, damaged, open_image
 
 from .colour import plain
 
@@ -83,9 +82,7 @@ def decode(stream: IO[bytes], found: Inspection, scale: float) -> Frame:
             image.draft(None, _at_least(full, scale * GAP))
             image.load()
             return _frame(image, full if found.format.name == "jpeg" else image.size, found.format)
-        except (RefusedError, MemoryError):
-            raise
-        except Exception as error:  # hostile data can raise nearly anything
+        except DAMAGE as error:
             raise damaged(found.format, error) from error
 
 
@@ -108,9 +105,7 @@ def _frames(image: Image, found: Inspection) -> Iterator[Frame]:
                 image.seek(index)
                 image.load()
                 frame = _frame(image, image.size, found.format)
-            except MemoryError:
-                raise
-            except Exception as error:
+            except DAMAGE as error:
                 raise damaged(found.format, f"frame {index + 1}: {error}") from error
             yield frame
 

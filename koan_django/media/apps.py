@@ -1,0 +1,21 @@
+"""App configuration of media."""
+
+from __future__ import annotations
+
+from django.utils.translation import gettext_lazy as _
+
+from koan_django.core.appconfig import KoanAppConfig
+
+
+class MediaConfig(KoanAppConfig):
+    default = True
+    name = "koan_django.media"
+    label = "koan_media"
+    verbose_name = _("Koan media")
+    discovers = ("recipes",)
+
+    def ready(self) -> None:
+        from . import checks, panels, tasks  # noqa: F401  # panels and tasks register themselves
+
+        super().ready()
+        checks.register_all()
