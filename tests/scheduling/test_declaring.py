@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import uuid
 from datetime import datetime, timedelta
 
 import pytest
@@ -84,7 +85,7 @@ class HasNoRun: ...
 
 
 def lazy_task():
-    @shared_task(name="tests.shared")
+    @shared_task(name=f"tests.shared-{uuid.uuid4()}")
     def shared() -> None: ...
 
     return shared

@@ -17,7 +17,7 @@ from koan_django.core.models import HealthFact
 from koan_django.scheduling.models import ScheduledTask, TaskRun
 from tests.services import wait_until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.database, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.django_db(transaction=True)]
 
 ROOT = Path(__file__).parents[2]
 CELERY = [sys.executable, "-m", "celery", "-A", "tests.scheduling.project"]
@@ -79,6 +79,7 @@ def until(name, state, timeout=40):
     return wait_until(lambda: runs(name, state).first(), timeout, f"a run of {name} to be {state}")
 
 
+@pytest.mark.database
 def test_two_beats_fire_each_tick_once_and_every_run_is_recorded(site):
     beats = [site.beat(), site.beat()]
     worker = site.worker()
@@ -98,6 +99,7 @@ def test_two_beats_fire_each_tick_once_and_every_run_is_recorded(site):
     assert not HealthFact.objects.filter(name="scheduling.beat").exists()  # they said goodbye
 
 
+@pytest.mark.database
 def test_a_worker_killed_in_mid_run_leaves_an_interrupted_run_and_another_repeats_it(site):
     site.beat()
     worker = site.worker()

@@ -157,7 +157,7 @@ def test_any_order_of_events(declare, concurrency):
         run_state_machine_as_test(
             machine,
             settings=settings(
-                max_examples=30, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+                max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
             ),
         )
     finally:
