@@ -44,7 +44,7 @@ class Customer(models.Model):
 class Document(StoredFile):
     """Names neither profile nor container."""
 
-    customer = models.ForeignKey(Customer, models.CASCADE, related_name="documents", null=True)
+    customer = models.ForeignKey(Customer, models.CASCADE, related_name="documents", null=True, blank=True)
     title = models.CharField(max_length=50, blank=True)
 
 
