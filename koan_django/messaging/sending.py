@@ -69,7 +69,7 @@ def send_many(
     by_bus: dict[str, list[tuple[int, Envelope]]] = {}
     for index, message in enumerate(messages):
         alias = bus or type(message)._meta.bus or options().default_bus
-        by_bus.setdefault(alias, []).append((index, _wrap(message, alias, group, priority)))
+        by_bus.setdefault(alias, []).append((index, wrap(message, alias, group=group, priority=priority)))
     receipts: dict[int, Receipt] = {}
     for alias, numbered in by_bus.items():
         envelopes = [each for _, each in numbered]
@@ -84,29 +84,38 @@ def cancel(receipt: Receipt) -> bool:
     return registry.get(receipt.bus).cancel(receipt.id)
 
 
-def _wrap(message: Message, bus: str, group: str, priority: int) -> Envelope:
+def wrap(
+    message: Message,
+    bus: str,
+    *,
+    group: str = "",
+    priority: int = 0,
+    identifier: str = "",
+    correlation_id: str = "",
+) -> Envelope:
+    """Return ``message`` as it travels on ``bus``; without ``identifier`` it gets a new id."""
     meta = type(message)._meta
     body = encode(message)
     key = meta.partition_key(message)
     partition = None if key is None else partition_of(key, registry.get(bus).options.partitions)
-    identifier = new_id()
+    identifier = identifier or new_id()
     return Envelope(
         id=identifier,
         alias=meta.alias,
         version=meta.version,
         body=body,
-        headers=_headers(message, identifier, key),
+        headers=_headers(message, correlation_id or correlation.current() or identifier, key),
         routing_key=routing_key(meta.alias, partition),
         group=group,
         priority=priority,
     )
 
 
-def _headers(message: Message, identifier: str, key: str | None) -> dict[str, str]:
+def _headers(message: Message, correlation_id: str, key: str | None) -> dict[str, str]:
     meta = type(message)._meta
     found = {
         wire.SENT_AT: timezone.now().isoformat(),
-        wire.CORRELATION: correlation.current() or identifier,
+        wire.CORRELATION: correlation_id,
         wire.CAUSATION: causation.current(),
         wire.TENANT: tenant.current(),
         wire.TRACEPARENT: traceparent.current(),

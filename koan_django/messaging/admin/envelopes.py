@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin
 from django.urls import reverse
@@ -14,8 +14,6 @@ from koan_django.messaging.encoding import readable
 from koan_django.messaging.messages import by_alias
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from django.utils.safestring import SafeString
 
 ENVELOPE_FIELDS = (
@@ -32,8 +30,8 @@ SHOWN = ("events", "shown_headers", "shown_body")
 class EnvelopeAdmin(Styled, RecordAdmin[Any]):
     """Shows a message with its sensitive fields masked."""
 
-    search_fields: Sequence[str] = ("message_id", "alias")
-    readonly_fields: Sequence[str] = SHOWN
+    search_fields: ClassVar[tuple[str, ...]] = ("message_id", "alias")
+    readonly_fields: ClassVar[tuple[str, ...]] = SHOWN
 
     @admin.display(description=_("events"))
     def events(self, row: Any) -> SafeString:

@@ -1,0 +1,1 @@
+"""The demonstration: ``python -m sampleproject.demo``, or ``make demo``."""

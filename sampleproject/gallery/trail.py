@@ -1,0 +1,117 @@
+"""The trail of one upload: every step that any app recorded for it, in the order in which it happened."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from django.urls import reverse
+
+from koan_django.media.models import Derivation
+from koan_django.messaging.models import DeadLetter, MessageEvent
+from koan_django.scheduling.models import TaskRun
+
+from .models import Photo, Upload
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that happened: when, what, who did it, how long it took, and the admin row that says so."""
+
+    at: datetime
+    kind: str
+    title: str
+    who: str
+    ms: float | None
+    detail: str
+    admin: str
+
+
+def steps(upload: Upload) -> list[Step]:
+    """Return the steps, oldest first."""
+    photo = Photo.objects.filter(upload=upload).first()
+    found = [_uploaded(upload), *_messages(upload), *_dead(upload)]
+    if photo is not None:
+        found += [*_derived(photo), *_shown(photo)]
+    if upload.state == Upload.State.REFUSED and upload.settled_at:
+        found.append(_refused(upload, upload.settled_at))
+    return sorted(found, key=lambda step: step.at)
+
+
+def as_json(step: Step) -> dict[str, Any]:
+    """Return ``step`` with its time as text."""
+    return {**asdict(step), "at": step.at.isoformat(timespec="milliseconds")}
+
+
+def _uploaded(upload: Upload) -> Step:
+    who = str(upload.user) if upload.user else "a visitor"
+    detail = f"{upload.received:,} bytes" if upload.received else ""
+    return Step(upload.created_at, "uploaded", "Uploaded", who, None, detail, _row(upload))
+
+
+def _refused(upload: Upload, at: datetime) -> Step:
+    return Step(at, "refused", f"Refused at the stage {upload.stage}", "", None, upload.reason, _row(upload))
+
+
+def _messages(upload: Upload) -> list[Step]:
+    events = MessageEvent.objects.filter(correlation_id=upload.correlation_id)
+    mine = {upload.message_id, *events.filter(causation_id=upload.message_id).values_list("message_id", flat=True)}
+    return [
+        Step(
+            event.at,
+            event.kind,
+            f"{event.alias} {event.get_kind_display()}" + (f" by {event.handler}" if event.handler else ""),
+            event.process,
+            event.duration_ms,
+            f"attempt {event.attempt}. {event.detail}" if event.detail else f"attempt {event.attempt}",
+            _row(event),
+        )
+        for event in events.filter(message_id__in=mine)
+    ]
+
+
+def _dead(upload: Upload) -> list[Step]:
+    letters = DeadLetter.objects.filter(message_id=upload.message_id)
+    return [Step(each.dead_at, "dead", "Dead letter", each.group, None, each.error, _row(each)) for each in letters]
+
+
+def _derived(photo: Photo) -> list[Step]:
+    rows = Derivation.objects.filter(asset=Photo._meta.label_lower, source_pk=str(photo.pk))
+    return [
+        Step(
+            row.finished_at or row.started_at or row.queued_at,
+            "derived" if row.state == "ready" else row.state,
+            f"{row.recipe} {row.get_state_display()}",
+            row.lease_owner.rpartition(":")[0],
+            row.duration_ms,
+            f"{row.width} by {row.height}, {row.size:,} bytes" if row.size else row.reason,
+            _row(row),
+        )
+        for row in rows
+    ]
+
+
+def _shown(photo: Photo) -> list[Step]:
+    found = []
+    if photo.published_at:
+        found.append(Step(photo.published_at, "published", "Published", "", None, "", _row(photo)))
+    if photo.archived_at:
+        run = TaskRun.objects.filter(uuid=photo.archive_run).first() if photo.archive_run else None
+        found.append(
+            Step(
+                photo.archived_at,
+                "archived",
+                f"Original moved to {photo.profile}",
+                getattr(run, "worker", "") or "",
+                None,
+                f"scheduled run {photo.archive_run}",
+                _row(run) if run else _row(photo),
+            )
+        )
+    return found
+
+
+def _row(row: Any) -> str:
+    meta = row._meta
+    return reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[row.pk])
