@@ -27,11 +27,14 @@ RETRY_AFTER = 5.0
 class Entry:
     """A value, or the knowledge that there is none; times are monotonic seconds.
 
-    ``quiet_until`` is set when its provider did not answer: until then it is not asked again.
+    After ``soft`` it is fetched anew, after ``hard`` it may not serve any more. ``quiet_until`` is set when its
+    provider did not answer: until then it is not asked again.
     """
 
     value: SecretValue | None
     fetched: float
+    soft: float
+    hard: float
     quiet_until: float = 0.0
 
 
@@ -70,11 +73,14 @@ class SecretCache:
     def fresh(self, key: object, ttl: timedelta | None = None) -> Entry | None:
         """Return what is known of ``key`` unless it must be fetched anew."""
         entry = self._entries.get(key)
-        return entry if entry is not None and self._clock() < self._ends(entry, ttl)[0] else None
+        if entry is None:
+            return None
+        soft = entry.soft if ttl is None else self._ends(entry.value, entry.fetched, ttl)[0]
+        return entry if self._clock() < max(soft, min(entry.quiet_until, entry.hard)) else None
 
     def put(self, key: object, value: SecretValue | None) -> None:
         """Keep ``value``; ``None`` says that there is none."""
-        self._entries[key] = Entry(value, self._clock())
+        self._entries[key] = self._entry(value, self._clock())
 
     def get(
         self, key: object, fetch: Callable[[], SecretValue | None], ttl: timedelta | None = None
@@ -100,22 +106,25 @@ class SecretCache:
     def _usable(self, key: object, ttl: timedelta | None) -> Entry | None:
         """The entry past its soft end that may still serve."""
         entry = self._entries.get(key)
-        if entry is None or entry.value is None or self._clock() >= self._ends(entry, ttl)[1]:
+        if entry is None or entry.value is None:
             return None
-        return entry
+        return entry if self._clock() < self._ends(entry.value, entry.fetched, ttl)[1] else None
 
-    def _ends(self, entry: Entry, ttl: timedelta | None) -> tuple[float, float]:
-        """When ``entry`` is to be fetched anew, and when it may not serve any more."""
+    def _entry(self, value: SecretValue | None, fetched: float) -> Entry:
+        soft, hard = self._ends(value, fetched, None)
+        return Entry(value, fetched, soft, hard)
+
+    def _ends(self, value: SecretValue | None, fetched: float, ttl: timedelta | None) -> tuple[float, float]:
+        """When a value is to be fetched anew, and when it may not serve any more."""
         options = self._options
-        if entry.value is None:
-            until = entry.fetched + options.not_found_ttl.total_seconds()
+        if value is None:
+            until = fetched + options.not_found_ttl.total_seconds()
             return until, until
         soft = options.ttl if ttl is None else ttl
         hard = max(options.hard_ttl, soft) if soft else soft
-        if entry.value.ttl is not None:  # what the provider says of its own value is the last word
-            soft, hard = min(soft, entry.value.ttl), min(hard, entry.value.ttl)
-        end = entry.fetched + hard.total_seconds()
-        return min(max(entry.fetched + soft.total_seconds(), entry.quiet_until), end), end
+        if value.ttl is not None:  # what the provider says of its own value is the last word
+            soft, hard = min(soft, value.ttl), min(hard, value.ttl)
+        return fetched + soft.total_seconds(), fetched + hard.total_seconds()
 
     def _fly(
         self, key: object, flight: _Flight, fetch: Callable[[], SecretValue | None], old: Entry | None
@@ -137,7 +146,7 @@ class SecretCache:
         """Fetch; where the provider does not answer, let the old value serve on."""
         began = self._clock()
         try:
-            return Entry(fetch(), began)
+            return self._entry(fetch(), began)
         except SecretError as error:
             if old is None or not error.transient:
                 raise

@@ -54,7 +54,7 @@ class Chain:
         for reference in references:
             waiting.setdefault(self._aliases(reference), []).append(reference)
         for aliases, group in waiting.items():
-            pending = list(dict.fromkeys(reference.asked() for reference in group))
+            pending = list(dict.fromkeys(reference.asked for reference in group))
             for alias in aliases:
                 pending = self._warmed(alias, pending)
 
@@ -87,10 +87,13 @@ class Chain:
 
     def _ask(self, alias: str, reference: SecretReference) -> SecretValue | None:
         provider = self.provider(alias)
-        ask = partial(fetch, alias, provider, reference.asked())
         if not provider.is_remote:
-            return ask()
-        return self.cache.get((alias, reference.name), ask, reference.ttl)
+            return fetch(alias, provider, reference.asked)
+        key = (alias, reference.name)
+        known = self.cache.fresh(key, reference.ttl)
+        if known is not None:
+            return known.value
+        return self.cache.get(key, partial(fetch, alias, provider, reference.asked), reference.ttl)
 
     def _warmed(self, alias: str, references: Sequence[SecretReference]) -> list[SecretReference]:
         """Ask one provider for several; return those that it does not have."""

@@ -11,16 +11,19 @@ from django.core.exceptions import ImproperlyConfigured
 from koan_django.core.checks import section_check
 from koan_django.core.templating import references
 
-from .building import load
+from .building import build, load
 from .conf import options
 from .exceptions import SecretError
+from .namespace import Templates
 from .offline import is_offline
-from .resolver import KIND, current
+from .resolver import KIND
 from .texts import settings_texts
 from .types import SecretText
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from .conf import ProviderOptions
 
 _PAGES = "koan_django.core.error_pages"
 
@@ -40,7 +43,7 @@ def check_providers(app_configs: object, **kwargs: object) -> list[CheckMessage]
             found.append(
                 Error(str(error), hint="See the provider's documentation for its OPTIONS.", id="koan_secrets.E002")
             )
-    return found or [_problem(alias, text) for alias in chain for text in current().provider(alias).problems()]
+    return found or [_problem(alias, text) for alias in chain for text in _problems(alias, known[alias])]
 
 
 def check_leftovers(app_configs: object, **kwargs: object) -> list[CheckMessage]:
@@ -81,6 +84,16 @@ def register_all() -> None:
     register(check_providers)
     register(check_leftovers)
     register(check_deployment, Tags.security, deploy=True)
+
+
+def _problems(alias: str, declared: ProviderOptions) -> list[str]:
+    """What stands in its way, unless its options hold references: to resolve them could open a connection."""
+    if Templates({"OPTIONS": dict(declared.options)}).texts:
+        return []
+    try:
+        return list(build(alias, declared, dict).problems())
+    except SecretError as error:
+        return [str(error)]
 
 
 def _problem(alias: str, text: str) -> CheckMessage:

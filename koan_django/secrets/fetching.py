@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from koan_django.core.redaction import redact_text, register_value
+from koan_django.core.redaction import redact_text, register_value, registered
 from koan_django.core.telemetry import span
 
 from .exceptions import SecretError, SecretFormatError, SecretUnavailableError
@@ -67,7 +67,10 @@ def _known_as(reference: SecretReference, alias: str, value: SecretValue | None)
 
 def _mask(value: SecretValue) -> None:
     try:
-        register_value(value.reveal())
+        text = value.reveal()
+        if text in registered():
+            return
+        register_value(text)
         for part in value.fields().values():
             if isinstance(part, str):
                 register_value(part)

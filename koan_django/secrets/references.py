@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from datetime import timedelta
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Literal, NoReturn, cast, get_args
 from urllib.parse import quote, unquote
 
@@ -33,7 +33,7 @@ _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _OPTIONS = ("ttl", "default", "encode")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SecretReference:
     """Which secret is meant: the path, and what narrows it down.
 
@@ -65,13 +65,14 @@ class SecretReference:
         if self.encode not in get_args(Encoding):
             _refuse(self.path, f"encode is {self.encode!r}, not one of {', '.join(get_args(Encoding))}")
 
-    @property
+    @cached_property
     def name(self) -> str:
         """What is asked of a provider: ``path[#field][@version]``, without the provider and the options."""
         return _encode(self.path, "/") + "".join(self._narrowed())
 
+    @cached_property
     def asked(self) -> SecretReference:
-        """Return what a provider is asked: path, field and version alone."""
+        """What a provider is asked: path, field and version alone."""
         return SecretReference(self.path, field=self.field, version=self.version)
 
     def without_field(self) -> SecretReference:

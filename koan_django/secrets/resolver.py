@@ -141,7 +141,7 @@ def _options_in_force() -> tuple[SecretsOptions, bool]:
     if setting is not None:
         return read_options(setting), False
     module = os.environ.get("DJANGO_SETTINGS_MODULE", "")
-    if not module or module in sys.modules:
+    if not module or _is_being_imported(module):
         return SecretsOptions(), False
     return options(), True
 
@@ -155,6 +155,11 @@ def _setting_under_way() -> Mapping[str, Any] | None:
             found: Mapping[str, Any] = frame.f_globals["KOAN"]
             return found
     return None
+
+
+def _is_being_imported(name: str) -> bool:
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    return bool(getattr(spec, "_initializing", False))
 
 
 @koan.on_reset

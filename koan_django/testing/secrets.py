@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from contextlib import ContextDecorator
+from functools import wraps
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
+from unittest import TestCase
 
 from koan_django.core.redaction import forget_value, registered
 from koan_django.secrets.chain import Chain
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class static_secrets(ContextDecorator):  # noqa: N801  # used like a function
-    """Answer every reference from ``values`` for a block, a function or a coroutine function.
+    """Answer every reference from ``values`` for a block, a function, a coroutine function or a test class.
 
     ``static_secrets({"broker-password": "x", "app/db": {"user": "u", "password": "p"}})``: a dict stands for a JSON
     object, whose fields ``#user`` asks for. No provider is asked, forced or not; what is not here is not found.
@@ -43,10 +46,9 @@ class static_secrets(ContextDecorator):  # noqa: N801  # used like a function
             forget_value(value)
 
     def __call__(self, function: Any) -> Any:
-        """Wrap a function; a coroutine function stays one."""
-        from functools import wraps
-        from inspect import iscoroutinefunction
-
+        """Wrap a function or a subclass of ``unittest.TestCase``; a coroutine function stays one."""
+        if isinstance(function, type):
+            return self._decorate_class(function)
         if not iscoroutinefunction(function):
             return super().__call__(function)
 
@@ -56,6 +58,18 @@ class static_secrets(ContextDecorator):  # noqa: N801  # used like a function
                 return await function(*args, **kwargs)
 
         return inner
+
+    def _decorate_class(self, cls: type) -> type:
+        if not issubclass(cls, TestCase):
+            raise TypeError("static_secrets decorates functions and subclasses of unittest.TestCase")
+        original = cls.setUpClass.__func__  # type: ignore[attr-defined]  # a bound classmethod has it
+
+        def set_up_class(inner: type[TestCase]) -> None:
+            inner.enterClassContext(self._recreate_cm())
+            original(inner)
+
+        cls.setUpClass = classmethod(set_up_class)  # type: ignore[method-assign,assignment]  # wrapped on purpose
+        return cls
 
     def _recreate_cm(self) -> static_secrets:
         return type(self)(self._values)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {
@@ -34,12 +34,11 @@ class Refuse:
             raise ModuleNotFoundError(f"{name} is outside the row of this app", name=name)
 
 
-def configure(apps: list[str], packages: set[str]) -> None:
-    """Make settings on the spot: Django's admin, these apps, a database in a new folder."""
+def configure(apps: list[str], packages: set[str], folder: Path) -> None:
+    """Make settings on the spot: Django's admin, these apps, a database in ``folder``."""
     import django
     from django.conf import settings
 
-    folder = Path(mkdtemp())
     middleware = ("sessions.middleware.SessionMiddleware", "auth.middleware.AuthenticationMiddleware")
     settings.configure(
         SECRET_KEY="alone",
@@ -128,10 +127,11 @@ def main(app: str, requires: list[str], packages: set[str]) -> None:
     apps = list(dict.fromkeys(["core", *requires, app]))
     sys.meta_path.insert(0, Refuse(set(apps), packages))  # type: ignore[arg-type]  # it needs find_spec only
     sys.path.insert(0, str(ROOT))
-    configure(apps, packages)
-    commands(app)
-    face(app)
-    print("\n".join(pages(app)))
+    with TemporaryDirectory() as folder:
+        configure(apps, packages, Path(folder))
+        commands(app)
+        face(app)
+        print("\n".join(pages(app)))
 
 
 def _split(text: str) -> list[str]:

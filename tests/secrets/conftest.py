@@ -58,7 +58,7 @@ def remote() -> Iterator[type[RemoteProvider]]:
 def _forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each test begins and ends without what another one resolved."""
     before = redaction.registered()
-    for name in ("_settled", "_last", "_replaced"):
+    for name in ("_settled", "_last"):
         monkeypatch.setattr(resolver, name, None)
     yield
     for value in redaction.registered() - before:

@@ -189,12 +189,15 @@ def test_ttl_of_a_reference_shortens_the_time_in_the_cache(remote: type[RemotePr
     assert len(remote.asked) == 3
 
 
-def test_a_child_process_has_its_own_locks_and_no_connection_of_the_parent(remote: type[RemoteProvider]) -> None:
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of a fork beside threads, which is the point
+def test_a_child_process_has_its_own_locks_and_no_connection_of_the_parent(
+    remote: type[RemoteProvider], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from koan_django.secrets import resolver
 
     remote.values.update(a="1")
     found = chain("vault")
-    resolver.replace(found)
+    monkeypatch.setattr(resolver, "_replaced", found)
     entered, leave = threading.Event(), threading.Event()
 
     def wait_inside() -> None:

@@ -77,6 +77,15 @@ def test_w001_a_provider_that_cannot_answer(tmp_path: Path) -> None:
         assert found() == {}
 
 
+def test_w001_resolves_nothing_that_could_need_a_connection() -> None:
+    options = {
+        "CHAIN": ["file", "env"],
+        "PROVIDERS": {"file": {"BACKEND": FILE, "OPTIONS": {"root": "/nowhere/{{secret:vault:x}}"}}},
+    }
+    with override_koan(SECRETS=options):
+        assert found() == {}
+
+
 class Holder:
     """An object in the settings."""
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from django.test import SimpleTestCase
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -118,6 +120,17 @@ def test_the_chain_follows_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     assert secrets.get("db") == "from env"
 
 
+@static_secrets({"db": "of the class"})
+class TestStaticClass(SimpleTestCase):
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        assert secrets.get("db") == "of the class"
+
+    def test_its_tests_see_it(self) -> None:
+        self.assertEqual(secrets.get("db").reveal(), "of the class")
+
+
 class TestStaticSecrets:
     def test_only_what_is_there_is_found_and_forced_providers_are_not_asked(
         self, monkeypatch: pytest.MonkeyPatch
@@ -149,6 +162,10 @@ class TestStaticSecrets:
                 assert redact_text("inner-value") == "********"
             assert secrets.get("db") == "outer-value"
         assert redact_text("inner-value outer-value") == "inner-value outer-value"
+
+    def test_a_class_that_is_no_test_is_refused(self) -> None:
+        with pytest.raises(TypeError, match="TestCase"):
+            static_secrets({})(Path)
 
     @static_secrets({"db": "decorated"})
     def test_it_decorates_a_function(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections import OrderedDict, defaultdict, namedtuple
 from pathlib import Path
@@ -240,9 +242,6 @@ print("fine")
 
 @pytest.mark.parametrize("module", ["one", "prod", "early"])
 def test_a_line_of_the_settings_module_may_resolve_and_never_freezes_them(tmp_path: Path, module: str) -> None:
-    import os
-    import subprocess
-
     end = 'SECRET_KEY = "{{secret:key}}"\nLATER = 1\n'
     end += "from koan_django import secrets\nsecrets.resolve_settings(globals())\n"
     for name, text in SPLIT.items():
@@ -251,6 +250,18 @@ def test_a_line_of_the_settings_module_may_resolve_and_never_freezes_them(tmp_pa
     environ = {**os.environ, "PYTHONPATH": f"{tmp_path}:{root}", "DJANGO_SETTINGS_MODULE": module}
     done = subprocess.run([sys.executable, "-c", RUN], env=environ, capture_output=True, text=True, timeout=60)
     assert done.stdout == "fine\n", done.stderr
+
+
+def test_a_script_that_imported_the_settings_module_by_itself_gets_its_chain(tmp_path: Path) -> None:
+    (tmp_path / "whole.py").write_text(SETTINGS + 'SECRET_KEY = "k"\n')
+    code = "import whole\nfrom koan_django import secrets\nprint(secrets.get('key').reveal())"
+    environ = {
+        **os.environ,
+        "PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}",
+        "DJANGO_SETTINGS_MODULE": "whole",
+    }
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "from-memory\n", done.stderr
 
 
 def test_a_module_can_be_passed_by_its_namespace() -> None:

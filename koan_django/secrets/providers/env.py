@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 from koan_django.secrets.exceptions import SecretFormatError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _UNFIT = re.compile(r"[^A-Z0-9]")
 
 
+@lru_cache(maxsize=1024)
 def variable_name(path: str, field: str = "") -> str:
     """Return the variable's name: ``app/prod-db#user`` is ``APP_PROD_DB__USER``.
 
