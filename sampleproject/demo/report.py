@@ -64,7 +64,7 @@ def _input(upload: Upload) -> dict[str, Any]:
 
 
 def _path(rendition: Photo) -> str:
-    storages: dict[str, dict[str, Any]] = settings.STORAGES
+    storages: dict[str, Any] = settings.STORAGES
     folder = Path(storages[rendition.profile]["OPTIONS"]["location"])
     return str(folder / profiles[rendition.profile].at(rendition.key))
 
