@@ -39,7 +39,7 @@ def derive(asset: A, names: Sequence[str], *, wait: timedelta) -> dict[str, A]:
     recipes = {requesting.key_of(asset, recipe): recipe for recipe in map(catalogue.get, names)}
     with span("media.derive", asset=asset._meta.label, pk=asset.pk, recipes=list(names)) as facts:
         found = lineage.existing(asset, list(recipes))
-        facts["rendered"] = len(recipes) - len(found)
+        facts["missing"] = len(recipes) - len(found)
         if len(found) < len(recipes):
             _complete(asset, recipes, found, time.monotonic() + wait.total_seconds())
     return {recipe.name: found[key] for key, recipe in recipes.items()}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 from django.contrib import admin
 from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html, format_html_join
+from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
 
 from koan_django.core.admin.kit import Styled
@@ -54,6 +55,8 @@ class MediaAssetAdmin(Styled, StoredFileAdmin[M]):
 
     @admin.display(description=_("preview"))
     def shown_preview(self, asset: M) -> SafeString | str:
+        if asset.pk is None:
+            return "-"
         smallest = min([*asset.variants.values(), asset], key=lambda row: row.size)
         try:
             return format_html('<img src="{}" alt="" class="koan-preview" height="48">', smallest.address)
@@ -70,15 +73,20 @@ class MediaAssetAdmin(Styled, StoredFileAdmin[M]):
 
     @admin.display(description=_("made of it"))
     def shown_variants(self, asset: M) -> SafeString | str:
+        if asset.pk is None:
+            return "-"
         links = ((self._link(row, f"{name} ({row.width} x {row.height})"),) for name, row in asset.variants.items())
         return format_html_join(", ", "{}", links) or "-"
 
     @admin.display(description=_("derivations"))
-    def shown_derivations(self, asset: M) -> SafeString:
+    def shown_derivations(self, asset: M) -> SafeString | str:
+        if asset.pk is None:
+            return "-"
         url = reverse("admin:koan_media_derivation_changelist")
         states = asset.derivations().order_by("recipe").values_list("recipe", "state")
         text = ", ".join(f"{recipe}: {state}" for recipe, state in states) or "-"
-        return format_html('<a href="{}?asset={}&amp;q={}">{}</a>', url, asset._meta.label_lower, asset.pk, text)
+        query = urlencode({"asset": asset._meta.label_lower, "source_pk": asset.pk})
+        return format_html('<a href="{}?{}">{}</a>', url, query, text)
 
     def _link(self, asset: MediaAsset, text: str) -> SafeString:
         name = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
