@@ -147,11 +147,11 @@ def _options_in_force() -> tuple[SecretsOptions, bool]:
 
 
 def _setting_under_way() -> Mapping[str, Any] | None:
-    """The ``KOAN`` of the settings module that is being imported: the nearest one on the stack that has it."""
+    """The ``KOAN`` of the settings module that is being imported: the nearest module on the stack that has it."""
     frame = sys._getframe()
     while frame.f_back is not None:
         frame = frame.f_back
-        if frame.f_code.co_name == "<module>" and "KOAN" in frame.f_globals:
+        if "KOAN" in frame.f_globals:
             found: Mapping[str, Any] = frame.f_globals["KOAN"]
             return found
     return None

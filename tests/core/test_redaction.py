@@ -205,6 +205,7 @@ class TestErrorPages:
         """The forms in which the secret stands on the page, other than in its own source line."""
         forms = [SECRET, html.escape(SECRET), repr(SECRET)[1:-1], html.escape(repr(SECRET)[1:-1])]
         forms += [quote(SECRET, safe=""), json.dumps(SECRET)[1:-1]]
+        forms += ["/&quot;quoted", '/"quoted']  # a long text is printed in pieces
         return [form for form in forms if form in page]
 
     @pytest.mark.parametrize("accept", ["text/html", "text/plain"])

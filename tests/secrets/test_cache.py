@@ -152,6 +152,23 @@ def test_many_misses_at_once_without_waiting_are_one_fetch() -> None:
         assert store.fetched == 1
 
 
+def test_a_miss_that_another_thread_fills_meanwhile_is_no_second_fetch(clock: Clock) -> None:
+    cache, store = SecretCache(OPTIONS, lambda: landing()), Store(SecretValue("late"))
+
+    def landing() -> float:
+        """The other thread lands just as this one has looked at the old value."""
+        now = clock.now
+        if now > Clock.now:
+            clock.now = Clock.now
+            cache.put("a", SecretValue("new"))
+        return now
+
+    cache.put("a", SecretValue("old"))
+    clock.now += 301
+    assert cache.get("a", store) == SecretValue("new")
+    assert store.fetched == 0
+
+
 def test_an_error_reaches_everybody_who_waited() -> None:
     cache, entered = SecretCache(OPTIONS), threading.Event()
 

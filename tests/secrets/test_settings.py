@@ -15,6 +15,7 @@ from django.utils.functional import lazystr
 
 from koan_django import secrets
 from koan_django.secrets import SecretText
+from koan_django.testing import override_koan
 
 from .conftest import BACKEND, RemoteProvider
 
@@ -207,6 +208,15 @@ class TestOffline:
             secrets.get("gone")
         with pytest.raises(secrets.SecretNotFoundError, match="KOAN_SECRETS=offline"):
             secrets.resolve("{{secret:gone}}")
+
+    def test_a_remote_provider_is_not_asked_by_code_either(self, remote: type[RemoteProvider]) -> None:
+        remote.values.update(key="never asked")
+        options = {"CHAIN": ["vault", "env"], "PROVIDERS": {"vault": {"BACKEND": BACKEND}}}
+        with override_koan(SECRETS=options):
+            assert secrets.get("db").source == "env"
+            with pytest.raises(secrets.SecretNotFoundError):
+                secrets.get("vault:key")
+        assert remote.asked == []
 
 
 def test_an_unknown_mode_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
