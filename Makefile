@@ -1,0 +1,32 @@
+# Everything here makes its own environment in .venv; nothing has to be prepared but Python 3.11 and make.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test lint clean
+
+PYTHON := .venv/bin/python
+
+help: ## Show what there is to make
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+
+# make hands EXIT=1, PHOTOS=folder and RESET=1 on in the environment.
+demo: .venv/.ready-for-demo ## Run the sample project with worker and beat (EXIT=1, PHOTOS=folder, RESET=1)
+	@exec $(PYTHON) -m sampleproject.demo
+
+test: .venv/.ready-for-tests ## Run the tests with real servers, and lint (SERVICES=none: without servers)
+	@$(PYTHON) -m tests.services.install
+	@$(PYTHON) -m tox run -e lint,$$($(PYTHON) -c 'import sys; print("py%d%d-dj52" % sys.version_info[:2])')
+
+lint: .venv/.ready-for-tests ## Run ruff, mypy, import-linter and the check for missing migrations
+	@$(PYTHON) -m tox run -e lint
+
+clean: ## Remove the environments, caches and the state of the demo
+	rm -rf .venv .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist var
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.ready-for-demo: pyproject.toml bin/setup
+	@bin/setup "the demo" --editable . --group sample
+	@touch $@
+
+.venv/.ready-for-tests: pyproject.toml bin/setup
+	@bin/setup "the tests" --group dev
+	@touch $@
