@@ -1,0 +1,68 @@
+"""One suite for all buses: each test runs with the database, RabbitMQ and memory behind the same code."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from koan_django.messaging.buses import registry
+from koan_django.messaging.buses.base import Bus
+from koan_django.messaging.worker.runner import BusRunner
+from koan_django.testing import override_koan
+from tests.messaging.shop import ThreadPool
+from tests.services.waiting import wait_until
+
+RETRY = {"FIRST_DELAY": 0.3, "FACTOR": 1, "MAX_DELAY": 0.3, "MAX_ATTEMPTS": 3, "JITTER": 0}
+
+
+class Rig:
+    """A bus under test, and the means to consume it."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    @property
+    def bus(self) -> Bus:
+        return registry.get("main")
+
+    @contextmanager
+    def running(self, size: int = 2) -> Iterator[BusRunner]:
+        """Consume for the block; everything in flight is settled at its end."""
+        pool = ThreadPool(size)
+        runner = BusRunner(pool)
+        runner.start()
+        try:
+            wait_until(lambda: all(each.consuming for each in runner.consumers), 20, "the consumers to consume")
+            yield runner
+            runner.drain()
+            wait_until(lambda: not runner.is_busy, 20, "everything in flight to be settled")
+        finally:
+            pool.closed = True
+            runner.stop()
+            pool.shutdown()
+
+    @staticmethod
+    def until(condition: Callable[[], Any], what: str, seconds: float = 15) -> None:
+        """Wait for ``condition``."""
+        wait_until(condition, seconds, what)
+
+
+@pytest.fixture(params=["database", "memory", pytest.param("amqp", marks=pytest.mark.services)])
+def rig(request: pytest.FixtureRequest, transactional_db: None) -> Iterator[Rig]:
+    """A fresh bus of each kind."""
+    urls = {"database": "database://", "memory": "memory://"}
+    url = request.getfixturevalue("vhost").url if request.param == "amqp" else urls[request.param]
+    bus = {
+        "URL": url,
+        "PREFIX": f"t{uuid.uuid4().hex[:8]}",
+        "POLL_INTERVAL": 0.01,
+        "LEASE": 3,
+        "RETRY": RETRY,
+    }
+    with override_koan(MESSAGING={"BUSES": {"main": bus}}):
+        yield Rig(request.param)
+        registry.reset()
