@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 def connect(sender: type[models.Model], **_: Any) -> None:
     """Listen to a concrete or proxy class that has stored files."""
-    if sender._meta.proxy and "Storage" in vars(sender):
-        raise TypeError(f"{sender.__qualname__} is a proxy: `class Storage` belongs to the model it stands for")
     if sender.__module__ == "__fake__" or not fields_of(sender):
         return
+    if sender._meta.proxy and "Storage" in vars(sender):
+        raise TypeError(f"{sender.__qualname__} is a proxy: `class Storage` belongs to the model it stands for")
     uid = "koan_django.storage"
     signals.pre_save.connect(note_replaced, sender=sender, dispatch_uid=uid)
     signals.post_save.connect(bury_replaced, sender=sender, dispatch_uid=uid)

@@ -110,8 +110,7 @@ class StoredFile(models.Model):
 
     def read_bytes(self) -> bytes:
         """Return all bytes."""
-        with self.open() as stream:
-            return stream.read()
+        return _drained(self.open())
 
     def read_text(self, encoding: str = "utf-8") -> str:
         """Return all bytes as text."""
@@ -159,11 +158,11 @@ class StoredFile(models.Model):
 
     async def aread_bytes(self) -> bytes:
         """Async twin of :meth:`read_bytes`."""
-        return await sync_to_async(self.read_bytes)()
+        return await sync_to_async(_drained, thread_sensitive=False)(await self.aopen())
 
     async def aread_text(self, encoding: str = "utf-8") -> str:
         """Async twin of :meth:`read_text`."""
-        return await sync_to_async(self.read_text)(encoding)
+        return (await self.aread_bytes()).decode(encoding)
 
     async def ahead(self) -> ObjectStat:
         """Async twin of :meth:`head`."""
@@ -184,6 +183,12 @@ class StoredFile(models.Model):
     async def amove_to_profile(self, profile: str) -> bool:
         """Async twin of :meth:`move_to_profile`."""
         return await sync_to_async(self.move_to_profile)(profile)
+
+
+def _drained(stream: BinaryIO) -> bytes:
+    """Read to the end and close. It touches no database, so that it need not wait for Django's one thread."""
+    with stream:
+        return stream.read()
 
 
 def _with_companions(fields: list[StoredFileField], names: Iterable[str] | None) -> frozenset[str] | None:

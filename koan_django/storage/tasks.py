@@ -30,11 +30,12 @@ def purge(tombstone_id: int | None = None, using: str = DEFAULT_DB_ALIAS) -> Non
 @job("koan_storage.sweep", every=timedelta(days=1))
 def sweep() -> None:
     """Remove what writes left behind that broke off, on every store."""
-    drivers = {profile.driver.place: profile.driver for profile in profiles.values()}
-    for place, driver in drivers.items():
+    swept: set[str] = set()
+    for name in profiles:
         try:
-            removed = driver.sweep(BROKEN_OFF)
+            driver = profiles[name].driver
+            if driver.place not in swept:
+                swept.add(driver.place)
+                logger.info("%d broken-off writes removed from %s", driver.sweep(BROKEN_OFF), driver.place)
         except Exception:
-            logger.exception("%s could not be swept; the next run tries again", place)
-        else:
-            logger.info("%d broken-off writes removed from %s", removed, place)
+            logger.exception("The profile %s could not be swept; the next run tries again", name)

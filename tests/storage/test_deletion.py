@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -223,6 +224,31 @@ def test_replacing_what_another_process_replaced_removes_that(nobody: None) -> N
     purge()
     assert not stored(second)
     assert Document.objects.get().read_bytes() == b"third"
+
+
+def test_many_who_replace_at_once_leave_one_object(files: Any) -> None:
+    pk = Document.objects.create_text("a", "first").pk
+    start = threading.Barrier(4)
+
+    def replace(number: int) -> None:
+        try:
+            document = Document.objects.get(pk=pk)
+            start.wait()
+            for turn in range(3):
+                document.file = ContentFile(b"%d-%d" % (number, turn), name="b")
+                document.save()
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=replace, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    document = Document.objects.get()
+    assert document.read_text().endswith("-2")
+    assert files() == [f"media/hot/{document.key}"]
+    assert not Tombstone.objects.exists()
 
 
 def test_replacing_the_file_of_any_model_removes_the_old_object() -> None:
