@@ -54,7 +54,9 @@ class Consumer(DatabaseThread):
         self._done: deque[tuple[int, list[Verdict] | None]] = deque()
         self._again: deque[Batch] = deque()
         self._paces: dict[str, float] = {}
-        self._turn_of_groups: deque[str] = deque(handlers.on_bus(bus.alias))
+        groups = handlers.on_bus(bus.alias)
+        self._turn_of_groups: deque[str] = deque(groups)
+        self._wanted = {group: max(member.batch or 1 for member in members) for group, members in groups.items()}
 
     # what a bus does differently
 
@@ -172,11 +174,13 @@ class Consumer(DatabaseThread):
         return len(self.in_flight) < self.pool.size + AHEAD
 
     def _limit(self, group: str) -> int:
-        """As many messages as take :data:`BATCH_SECONDS`; one by one until the first was timed."""
-        pace = self._paces.get(group)
-        if pace is None:
-            return 1
-        return max(1, min(self.bus.options.batch, int(BATCH_SECONDS / max(pace, 1e-6))))
+        """As many messages as take :data:`BATCH_SECONDS`, and no fewer than a batch handler wants.
+
+        One by one until the first was timed.
+        """
+        pace = self._paces.get(group, BATCH_SECONDS)
+        quick = min(self.bus.options.batch, int(BATCH_SECONDS / max(pace, 1e-6)))
+        return max(self._wanted[group], quick)
 
     def _submit(self, batch: Batch) -> bool:
         number = next(self._numbers)
