@@ -1,6 +1,6 @@
 """Storage: profiles over Django's ``STORAGES``, and model rows that own the bytes they describe."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .backends import ProfileStorage as ProfileStorage
@@ -21,21 +21,25 @@ if TYPE_CHECKING:
     from .profile import profiles as profiles
     from .storedfile import StoredFile as StoredFile
 
-_ERRORS = (
+__all__ = [
+    "Capability",
     "CapabilityError",
     "InvalidKeyError",
     "ObjectExistsError",
     "ObjectNotFoundError",
     "ProfileError",
     "ProfileRefusedError",
+    "ProfileStorage",
     "RangeError",
     "StorageError",
     "StorageFullError",
     "StorageUnavailableError",
+    "StoredFile",
+    "StoredFileField",
     "TransferConflictError",
     "VerificationError",
-)
-__all__ = ["Capability", "ProfileStorage", "StoredFile", "StoredFileField", "profiles", *_ERRORS]
+    "profiles",
+]
 
 if not TYPE_CHECKING:
     from koan_django.core.faces import lazy
@@ -46,8 +50,8 @@ if not TYPE_CHECKING:
         "StoredFile": "storedfile",
         "StoredFileField": "fields",
         "profiles": "profile",
-        **dict.fromkeys(_ERRORS, "exceptions"),
+        **{name: "exceptions" for name in __all__ if name.endswith("Error")},
     }
     __getattr__ = lazy(__name__, _HOMES)
     del lazy
-del TYPE_CHECKING, Any
+del TYPE_CHECKING

@@ -68,12 +68,15 @@ class ProfileStorage(Storage):
         operations.delete(self.profile, name)
 
     def exists(self, name: str) -> bool:
+        """Whether there is an object."""
         return operations.exists(self.profile, name)
 
     def size(self, name: str) -> int:
+        """Return the size in bytes; raises ``ObjectNotFoundError``."""
         return operations.stat(self.profile, name).size
 
     def url(self, name: str | None) -> str:
+        """Return the address of the object; raises ``NoURLError``."""
         return self.profile.url(name or "")
 
     def path(self, name: str) -> str:
@@ -81,6 +84,7 @@ class ProfileStorage(Storage):
         return self.profile.backend.path(self.profile.at(name))
 
     def get_modified_time(self, name: str) -> datetime:
+        """Return when the object was stored, aware or naive as ``USE_TZ`` says."""
         found = operations.stat(self.profile, name).modified_at
         if found is None:
             raise NotImplementedError(f"the store of {self.profile} keeps no times")

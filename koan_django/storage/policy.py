@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from django.db import router
+
 from .exceptions import ProfileRefusedError
 from .models import StorageProfile
 
@@ -24,7 +26,8 @@ def require_delete(name: str) -> None:
 
 
 def _row(name: str) -> StorageProfile | None:
-    return StorageProfile.objects.only("name", "enabled", "read_only", "note").filter(name=name).first()
+    rows = StorageProfile.objects.using(router.db_for_write(StorageProfile))  # a replica may lag behind the admin
+    return rows.only("name", "enabled", "read_only", "note").filter(name=name).first()
 
 
 def _require_writable(row: StorageProfile) -> None:
