@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .exceptions import RecipeNotFoundError as RecipeNotFoundError
     from .exceptions import RefusedError as RefusedError
     from .exceptions import RenderError as RenderError
+    from .exceptions import SourceChangedError as SourceChangedError
     from .exceptions import SourceDamagedError as SourceDamagedError
     from .exceptions import SourceGoneError as SourceGoneError
     from .inspection import inspect as inspect
@@ -28,6 +29,7 @@ _ERRORS = (
     "RecipeNotFoundError",
     "RefusedError",
     "RenderError",
+    "SourceChangedError",
     "SourceDamagedError",
     "SourceGoneError",
 )

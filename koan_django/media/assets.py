@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from koan_django.storage import StoredFile
 
-from . import addresses, deriving, lineage, requesting
+from . import addresses, deriving, lineage, receivers, requesting  # noqa: F401  # receivers connect themselves
 from .files import MediaField
 from .managers import MediaAssetManager
 

@@ -47,6 +47,10 @@ class SourceGoneError(MediaError, PermanentError):
     """The picture was deleted while it was being rendered."""
 
 
+class SourceChangedError(MediaError, TransientError):
+    """The picture was given another file while the old one was being rendered."""
+
+
 class DerivationBusyError(MediaError, TransientError):
     """Somebody else is rendering and has not finished in the time that the caller would wait."""
 

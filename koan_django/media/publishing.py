@@ -19,7 +19,7 @@ from koan_django.storage import deletion, operations, profiles
 from koan_django.storage.fieldfile import Location
 
 from . import lineage
-from .exceptions import SourceGoneError
+from .exceptions import SourceChangedError, SourceGoneError
 from .leftovers import bury
 from .naming import variant_name
 from .signals import variant_ready
@@ -85,6 +85,7 @@ def _reserve(asset: MediaAsset, claimed: Claim, field: MediaField, location: Loc
 def _commit(asset: MediaAsset, row: MediaAsset, claimed: Claim, reserved: Tombstone, duration_ms: int) -> None:
     using = claimed.held.using
     with transaction.atomic(using=using):
+        _require_source(asset, using)
         deletion.keep(reserved)
         row.save(force_insert=True, using=using)
         if not claimed.rows.finished(
@@ -93,6 +94,19 @@ def _commit(asset: MediaAsset, row: MediaAsset, claimed: Claim, reserved: Tombst
             raise claimed.lost()
         told = partial(variant_ready.send_robust, sender=type(row), source=asset, variant=row, recipe=claimed.recipe)
         transaction.on_commit(told, using=using, robust=True)
+
+
+def _require_source(asset: MediaAsset, using: str) -> None:
+    """Lock the picture, so that it is neither deleted nor replaced while its variant is published."""
+    rows = type(asset)._base_manager.using(using).select_for_update().filter(pk=asset.pk)
+    sha256 = rows.values_list("sha256", flat=True).first()
+    if sha256 is None:
+        raise SourceGoneError(f"{asset._meta.label} {asset.pk} was deleted while it was being rendered")
+    if sha256 != asset.sha256:
+        raise SourceChangedError(
+            f"{asset._meta.label} {asset.pk} was given another file while it was being rendered",
+            fix="Read the row again, and ask for the variants of the new one.",
+        )
 
 
 def _take_back(reserved: Tombstone) -> None:
@@ -111,6 +125,4 @@ def _instead(asset: A, claimed: Claim, error: BaseException) -> A | None:
         if found is not None:
             claimed.rows.finished(output_pk=str(found.pk))
             return found
-        if not type(asset)._base_manager.using(claimed.held.using).filter(pk=asset.pk).exists():
-            raise SourceGoneError(f"{asset._meta.label} {asset.pk} was deleted while it was being rendered") from error
     raise error

@@ -11,6 +11,8 @@ from django.utils import timezone
 from koan_django.core.context import correlation
 from koan_django.core.leases import LeasedQuerySet
 
+from .labels import label_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import timedelta
@@ -42,7 +44,7 @@ class DerivationQuerySet(LeasedQuerySet["Derivation"]):
 
     def of(self, asset: MediaAsset) -> DerivationQuerySet:
         """Those of one picture."""
-        return self.filter(asset=asset._meta.label_lower, source_pk=str(asset.pk))
+        return self.filter(asset=label_of(asset), source_pk=str(asset.pk))
 
     def open(self) -> DerivationQuerySet:
         """Those that somebody has still to render, or is rendering."""
@@ -60,7 +62,7 @@ class DerivationQuerySet(LeasedQuerySet["Derivation"]):
         """
         rows = [
             self.model(
-                asset=asset._meta.label_lower,
+                asset=label_of(asset),
                 source_pk=str(asset.pk),
                 key=key,
                 recipe=recipe.name,

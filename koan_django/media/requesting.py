@@ -12,6 +12,7 @@ from django.db import router, transaction
 from . import lineage
 from .catalogue import catalogue
 from .exceptions import DerivationBusyError, RenderError
+from .labels import label_of
 from .models import Derivation
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def ensure(asset: A, name: str) -> A | None:
     found = lineage.existing(asset, [key]).get(key)
     if found is not None or not _ask(asset, key, recipe):
         return found
-    dispatch(asset._meta.label_lower, str(asset.pk), lineage.alias_of(asset))
+    dispatch(label_of(asset), str(asset.pk), lineage.alias_of(asset))
     # Where jobs run in the process that sent them, outside a transaction, it is there already.
     return lineage.existing(asset, [key]).get(key)
 

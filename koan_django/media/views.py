@@ -88,6 +88,13 @@ class MediaView(View):
 class VariantView(MediaView):
     """Serves the variant that the address names by its recipe, and has it rendered when it is not there yet."""
 
+    def find(self, model: type[MediaAsset], public_id: UUID) -> MediaAsset:
+        """Return the original: variants of variants without end are not for whoever can send a request."""
+        found = super().find(model, public_id)
+        if found.derivation_key is not None:
+            raise Http404
+        return found
+
     def serve(self, request: HttpRequest, asset: MediaAsset, **kwargs: Any) -> HttpResponseBase:
         """Answer with the variant of ``asset``, or with 202 while it is being rendered."""
         try:

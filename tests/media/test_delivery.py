@@ -308,3 +308,11 @@ def test_an_address_is_computed_without_asking_anybody(photo, django_assert_num_
         assert photo.address.endswith("/img-1.jpg")
         assert photo.variant_address("thumbnail").endswith("/img-1.webp")
     assert not storage_calls.events
+
+
+def test_variants_of_variants_are_not_rendered_by_request(photo, staff):
+    made = photo.derive("web")["web"]
+    assert staff.get(made.variant_address("thumbnail")).status_code == 404
+    response = staff.get(made.address)
+    assert response.status_code == 200
+    response.close()

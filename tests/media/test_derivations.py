@@ -13,6 +13,7 @@ from datetime import timedelta
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.core.files.base import ContentFile
 from django.db import connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -23,6 +24,7 @@ from koan_django.media import (
     DerivationFailedError,
     RecipeNotFoundError,
     RefusedError,
+    SourceChangedError,
     SourceDamagedError,
     SourceGoneError,
     backlog,
@@ -634,3 +636,45 @@ def test_again_replaces_what_is_there(photo, worker):
     assert new.pk != old.pk
     assert deletion.purge_due() == 0
     assert f"hot/{old.key}" not in objects()
+
+
+def test_another_file_takes_the_variants_of_the_old_one_with_it(photo):
+    old = photo.derive(*NAMES)
+    photo.file = ContentFile(pictures.camera(1, 200, 200), name="cropped.jpg")
+    photo.save()
+    assert not Photo.objects.made().exists()
+    assert not {f"hot/{row.key}" for row in old.values()} & objects()
+    assert photo.derive("web")["web"].width == 200
+    photo.title = "another title"
+    photo.save()
+    assert set(Photo.objects.get(pk=photo.pk).variants) == {"web"}
+
+
+def test_a_picture_that_is_given_another_file_meanwhile_gets_no_variant_of_the_old_one(photo, monkeypatch):
+    put, stale = operations.put, Photo.objects.get(pk=photo.pk)
+
+    def interrupted(*args, **options):
+        monkeypatch.undo()
+        photo.file = ContentFile(pictures.camera(1, 200, 200), name="cropped.jpg")
+        photo.save()
+        return put(*args, **options)
+
+    monkeypatch.setattr(operations, "put", interrupted)
+    with pytest.raises(SourceChangedError):
+        stale.derive("web")
+    assert not Photo.objects.made().exists()
+    assert photo.derive("web")["web"].width == 200
+
+
+def test_a_proxy_shares_the_records_of_its_model(photo, decodes):
+    class Favourite(Photo):
+        class Meta:
+            proxy = True
+            app_label = "media_tests"
+
+    favourite = Favourite.objects.get(pk=photo.pk)
+    made = favourite.derive("thumbnail")["thumbnail"]
+    assert isinstance(made, Favourite)
+    assert photo.derive("thumbnail")["thumbnail"].pk == made.pk
+    assert photo.derivations().get().asset == "media_tests.photo"
+    assert len(decodes) == 1

@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from koan_django.core.admin.kit import Styled
 from koan_django.media.assets import MediaAsset
+from koan_django.media.labels import label_of
 from koan_django.storage.admin.files import StoredFileAdmin
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class MediaAssetAdmin(Styled, StoredFileAdmin[M]):
         url = reverse("admin:koan_media_derivation_changelist")
         states = asset.derivations().order_by("recipe").values_list("recipe", "state")
         text = ", ".join(f"{recipe}: {state}" for recipe, state in states) or "-"
-        query = urlencode({"asset": asset._meta.label_lower, "source_pk": asset.pk})
+        query = urlencode({"asset": label_of(asset), "source_pk": asset.pk})
         return format_html('<a href="{}?{}">{}</a>', url, query, text)
 
     def _link(self, asset: MediaAsset, text: str) -> SafeString:
