@@ -5,7 +5,9 @@ The default database is SQLite in a file, or the PostgreSQL of ``KOAN_TEST_DATAB
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -87,6 +89,14 @@ def _database() -> dict[str, object]:
 DATABASES = {"default": _database()}
 
 _FILES = Path(os.environ.get("KOAN_TEST_DIR", "/tmp")) / f"koan-tests-{os.getpid()}-files"
+
+
+def _remove(owner: int) -> None:
+    if os.getpid() == owner:  # a forked child leaves its parent's files alone
+        shutil.rmtree(_FILES, ignore_errors=True)
+
+
+atexit.register(_remove, os.getpid())
 MEDIA_ROOT = str(_FILES / "media")
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
