@@ -69,14 +69,28 @@ def signal_group(group: int, number: int) -> bool:
 
 
 def end_groups(groups: set[int], seconds: float = GRACE_SECONDS) -> None:
-    """Send SIGTERM to the groups, and SIGKILL to those that are left after ``seconds``."""
-    left = {group for group in groups if signal_group(group, signal.SIGTERM)}
+    """Ask the leader of each group to end, what it leaves behind after it, and kill what is left after ``seconds``."""
+    for group in groups:
+        _signal(group, signal.SIGTERM)
+    left, asked = set(groups), set[int]()
     deadline = time.monotonic() + seconds
     while left and time.monotonic() < deadline:
+        for group in left - asked:
+            if not _signal(group, 0):
+                signal_group(group, signal.SIGTERM)
+                asked.add(group)
         time.sleep(0.05)
         left = {group for group in left if signal_group(group, 0)}
     for group in left:
         signal_group(group, signal.SIGKILL)
+
+
+def _signal(pid: int, number: int) -> bool:
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
 
 
 def main() -> None:

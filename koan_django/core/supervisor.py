@@ -13,18 +13,20 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, TextIO
 
 from .console import Console
 from .exceptions import KoanError
 from .guard import Guard, signal_group
+from .programs import Exit, Program
 from .retry import RetryPolicy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
+
+__all__ = ["Exit", "Program", "Supervisor", "SupervisorError"]
 
 #: A program that ran this long has recovered: its next restart is prompt again.
 STEADY_SECONDS = 10.0
@@ -35,40 +37,6 @@ RESTARTS = RetryPolicy(first_delay=timedelta(seconds=0.5), max_delay=timedelta(s
 
 class SupervisorError(KoanError):
     """A program cannot be started, or the supervisor is used out of order."""
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """What to run. ``env`` is added to the environment of the supervisor.
-
-    Without ``restart`` the program runs once, and its end is only recorded.
-    """
-
-    name: str
-    argv: Sequence[str]
-    env: Mapping[str, str] = field(default_factory=dict)
-    cwd: str | os.PathLike[str] | None = None
-    restart: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Exit:
-    """How a program ended. One of ``code`` and ``signal`` (a name such as ``SIGKILL``) is set.
-
-    ``asked`` says that the supervisor was stopping; ``seconds`` is how long the program ran.
-    """
-
-    name: str
-    pid: int
-    code: int | None
-    signal: str | None
-    at: datetime
-    seconds: float
-    asked: bool
-
-    def __str__(self) -> str:
-        how = f"was ended by {self.signal}" if self.signal else f"exited with code {self.code}"
-        return f"{self.name} (pid {self.pid}) {how} after {self.seconds:.1f} s"
 
 
 class Supervisor:
@@ -124,14 +92,17 @@ class Supervisor:
 
         The signals are handled in the main thread only. A second one does not wait for the programs any longer.
         """
-        if self._guard is None:
-            self.start()
         with self._signals():
+            if self._guard is None:
+                self.start()
             self._ended.wait()
             self.stop()
 
     def stop(self) -> None:
-        """End the programs: SIGTERM to each group, SIGKILL to those left after the grace. Returns when all have ended.
+        """End the programs: SIGTERM to each, SIGKILL to its group after the grace. Returns when all have ended.
+
+        SIGTERM goes to the program alone, which knows in which order its own processes have to end; a Celery worker
+        would lose its pool otherwise before the work in it is done. What it leaves behind gets SIGTERM then.
 
         Called from ``on_exit`` it returns at once, since the very thread that would have to end is the caller.
         """
@@ -140,11 +111,12 @@ class Supervisor:
             return
         self._stopping.set()
         self._ended.set()
-        self._signal_all(signal.SIGTERM)
+        self._each_running(lambda process: process.send_signal(signal.SIGTERM))
         deadline = time.monotonic() + self._grace
         while (alive := self._alive()) and time.monotonic() < deadline and not self._hurry.is_set():
             alive[0].join(0.05)
-        self._signal_all(signal.SIGKILL)
+        self._hurry.set()
+        self._each_running(lambda process: signal_group(process.pid, signal.SIGKILL))
         for keeper in self._alive():
             keeper.join(2 * REST_SECONDS)
         with self._lock:
@@ -214,16 +186,7 @@ class Supervisor:
         seconds = time.monotonic() - began
         self._end_rest(process.pid)
         reader.join(REST_SECONDS)
-        code = process.returncode
-        ended = Exit(
-            name=program.name,
-            pid=process.pid,
-            code=code if code >= 0 else None,
-            signal=_signal_name(-code) if code < 0 else None,
-            at=datetime.now(UTC),
-            seconds=seconds,
-            asked=self._stopping.is_set(),
-        )
+        ended = Exit.of(program.name, process, seconds, asked=self._stopping.is_set())
         self._record(ended)
         return ended
 
@@ -257,7 +220,10 @@ class Supervisor:
     def _end_rest(self, group: int) -> None:
         """End what the program left in its group: at once after a crash, in peace when it was asked to stop."""
         assert self._guard is not None
-        deadline = time.monotonic() + (REST_SECONDS if self._stopping.is_set() else 0)
+        deadline = time.monotonic()
+        if self._stopping.is_set():
+            signal_group(group, signal.SIGTERM)
+            deadline += REST_SECONDS
         while signal_group(group, 0) and time.monotonic() < deadline and not self._hurry.is_set():
             time.sleep(0.02)
         signal_group(group, signal.SIGKILL)
@@ -269,11 +235,11 @@ class Supervisor:
             for line in lines:
                 self._console.line(name, line.rstrip("\r\n"))
 
-    def _signal_all(self, number: int) -> None:
+    def _each_running(self, act: Callable[[subprocess.Popen[str]], object]) -> None:
         with self._lock:
             for process in self._running.values():
                 if process.returncode is None:
-                    signal_group(process.pid, number)
+                    act(process)
 
     def _alive(self) -> list[threading.Thread]:
         return [keeper for keeper in self._keepers if keeper.is_alive()]
@@ -296,10 +262,3 @@ class Supervisor:
         if self._ended.is_set():
             self._hurry.set()
         self._ended.set()
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal
-        return f"signal {number}"

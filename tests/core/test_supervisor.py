@@ -144,6 +144,26 @@ def test_stopping_lets_programs_tidy_up_and_starts_none_again(supervise: Supervi
     assert supervisor.pid("one") is None
 
 
+def test_a_program_ends_its_own_processes_in_its_own_order(supervise: Supervise, output: io.StringIO) -> None:
+    """As a worker does, that lets its pool finish the work in hand."""
+    pool = "trap 'echo interrupted' TERM; echo working; sleep 0.6; echo done"
+    supervisor = supervise(shell("worker", f"trap 'echo waiting' TERM; ({pool}) & wait $!; wait $!; exit 0"))
+    supervisor.start()
+    wait_until(lambda: "working" in output.getvalue(), what="the pool to work")
+    supervisor.stop()
+    said = [line.split("| ")[1] for line in output.getvalue().splitlines() if line.startswith("worker ")]
+    assert said == ["working", "waiting", "done"]
+
+
+def test_what_a_program_leaves_behind_is_asked_to_end(supervise: Supervise, output: io.StringIO) -> None:
+    rest = "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.02; done"
+    supervisor = supervise(shell("careless", f"({rest}) & trap 'exit 0' TERM; wait"))
+    supervisor.start()
+    wait_until(lambda: "up" in output.getvalue(), what="the rest to be up")
+    supervisor.stop()
+    assert "bye" in output.getvalue()
+
+
 def test_a_program_that_will_not_stop_is_killed(supervise: Supervise, output: io.StringIO) -> None:
     supervisor = supervise(shell("stubborn", "trap '' TERM; echo up; while :; do sleep 0.02; done"), grace=0.3)
     supervisor.start()
