@@ -15,8 +15,10 @@ from django.utils import timezone
 from koan_django.core import correlation, redaction, telemetry, tenant
 from koan_django.core.exceptions import LeaseLostError
 from koan_django.scheduling import Run, declarations, firing, operations
+from koan_django.scheduling.beginning import begin
+from koan_django.scheduling.concluding import Outcome, finish
 from koan_django.scheduling.exceptions import RunCancelledError
-from koan_django.scheduling.models import ScheduledTask, TaskRun
+from koan_django.scheduling.models import RunState, ScheduledTask, TaskRun
 from koan_django.scheduling.running import execute
 from koan_django.testing import override_koan
 from tests.services import wait_until
@@ -202,6 +204,32 @@ def test_no_more_runs_begin_than_may_be(task):
     second.refresh_from_db()
     assert second.state == "skipped"
     assert "under way" in second.error
+
+
+def test_runs_asked_for_do_not_let_the_schedule_exceed_what_may_be(task):
+    row = task(max_concurrency=2)
+    asked = [firing.request_run(row.name), firing.request_run(row.name)]
+    ScheduledTask.objects.filter(pk=row.pk).update(next_run_at=timezone.now())
+    due = _fired()
+    assert all(begin(run) for run in asked)
+    assert begin(due) is None
+    due.refresh_from_db()
+    row.refresh_from_db()
+    assert due.state == "skipped"
+    assert row.next_run_at > timezone.now()  # it is tried again at its interval
+
+
+def test_the_end_of_a_run_asked_for_plans_nothing_while_the_schedule_has_one_under_way(task):
+    row = task(max_concurrency=2)
+    ScheduledTask.objects.filter(pk=row.pk).update(next_run_at=timezone.now())
+    due = _fired()
+    held = begin(due)
+    assert perform().state == "succeeded"
+    row.refresh_from_db()
+    assert row.next_run_at is None
+    assert finish(due, held, Outcome(RunState.SUCCEEDED), 0.1, {})
+    row.refresh_from_db()
+    assert row.next_run_at is not None
 
 
 def test_a_queued_run_of_a_task_that_was_disabled_is_skipped(task):
