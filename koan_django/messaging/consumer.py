@@ -159,6 +159,8 @@ class Consumer(DatabaseThread):
             return submitted
         waiting = set(self.waiting_groups())
         for _ in range(len(self._turn_of_groups)):
+            if not self._has_room():
+                break  # whose turn it is now begins the next round
             group = self._turn_of_groups[0]
             self._turn_of_groups.rotate(-1)
             while group in waiting and self._has_room():
