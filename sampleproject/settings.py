@@ -127,8 +127,9 @@ KOAN = {
             }
         }
     },
-    "INBOX": {"LEASE": "10s"},
-    "MEDIA": {"PROFILE": "hot", "LEASE": os.environ.get("GALLERY_RENDER_LEASE", "30s")},
+    # The leases of long work are short here, so that a killed worker's photographs do not wait long for the next.
+    "INBOX": {"LEASE": "5s"},
+    "MEDIA": {"PROFILE": "hot", "LEASE": "6s"},
 }
 
 CELERY_BROKER_URL = os.environ.get("GALLERY_BROKER_URL", "filesystem://localhost/")

@@ -108,7 +108,7 @@ def _run(place: Place, port: int, paths: list[Path], password: str, *, ends: boo
 
 
 def _report(place: Place, failure: str, seconds: float) -> int:
-    from . import report
+    from sampleproject.gallery import report
 
     found = report.build()
     problems = [*([failure] if failure else []), *report.problems(found)]

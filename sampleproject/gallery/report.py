@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db.models import Count
@@ -15,8 +15,12 @@ from koan_django.messaging.models import MessageEvent
 from koan_django.scheduling.models import TaskRun
 from koan_django.storage import profiles
 from koan_django.storage.models import Tombstone
-from sampleproject.gallery.models import Photo, Tally, Upload
-from sampleproject.gallery.recipes import PUBLISHED
+
+from .models import Photo, Tally, Upload
+from .recipes import PUBLISHED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def build() -> dict[str, Any]:
@@ -47,10 +51,7 @@ def problems(report: dict[str, Any]) -> list[str]:
         found += _unlike_what_was_asked(each)
     found += [f"{each['name']}: refused without a reason" for each in inputs if _is_mute(each)]
     found += _numbers(report, len(published))
-    leftover = Upload.objects.exclude(state="waiting").exclude(file="").count()
-    if leftover:
-        found.append(f"{leftover} settled uploads still have bytes")
-    return found
+    return [*found, *_files()]
 
 
 def _input(upload: Upload) -> dict[str, Any]:
@@ -63,10 +64,8 @@ def _input(upload: Upload) -> dict[str, Any]:
     return {**row, "derivations": [_path(each) for each in in_order]}
 
 
-def _path(rendition: Photo) -> str:
-    storages: dict[str, Any] = settings.STORAGES
-    folder = Path(storages[rendition.profile]["OPTIONS"]["location"])
-    return str(folder / profiles[rendition.profile].at(rendition.key))
+def _path(row: Photo | Upload) -> str:
+    return str(_root(row.profile) / profiles[row.profile].at(row.key))
 
 
 def _unlike_what_was_asked(published: dict[str, Any]) -> list[str]:
@@ -117,6 +116,22 @@ def _runs() -> dict[str, dict[str, int]]:
     return found
 
 
-def waiting_bytes() -> int:
-    """How many objects still wait to be removed."""
-    return Tombstone.objects.count()
+def _files() -> list[str]:
+    """Compare the folders with the rows: every file belongs to one, also after kills and refusals."""
+    if Upload.objects.filter(state="waiting").exists() or Tombstone.objects.exists():
+        return []  # something is still on its way
+    rows: list[Photo | Upload] = [*Photo.objects.exclude(file=""), *Upload.objects.exclude(file="")]
+    wanted = {_path(row) for row in rows}
+    present = {str(path) for path in _folders() if path.is_file()}
+    stray, missing = sorted(present - wanted), sorted(wanted - present)
+    return [*(f"{path}: belongs to no row" for path in stray), *(f"{path}: is missing" for path in missing)]
+
+
+def _folders() -> Iterator[Path]:
+    for profile in profiles:
+        yield from _root(profile).rglob("*")
+
+
+def _root(profile: str) -> Path:
+    storages: dict[str, Any] = settings.STORAGES
+    return Path(storages[profiles[profile].options.storage]["OPTIONS"]["location"])
