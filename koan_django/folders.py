@@ -27,12 +27,12 @@ def use() -> None:
 class Channel(filesystem.Channel):
     """Puts a message by a rename, which readers see as a whole or not at all."""
 
-    def _put(self, queue: str, message: Any, **kwargs: Any) -> None:
+    def _put(self, queue: str, payload: Any, **kwargs: Any) -> None:  # type: ignore[override]  # as the parent has it
         folder = Path(self.data_folder_out)
         final = folder / f"{round(time.monotonic() * 1000)}_{uuid.uuid4()}.{queue}.msg"
         unfinished = final.with_name(f"{final.name}.part")  # readers look for names that end in the queue's
         try:
-            unfinished.write_text(dumps(message))
+            unfinished.write_text(dumps(payload))
             os.replace(unfinished, final)
         except OSError as error:
             raise ChannelError(f"the message cannot be written to {folder}: {error}") from error

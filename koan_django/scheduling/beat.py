@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from django.db import DatabaseError, InterfaceError, connections
 from django_celery_beat.schedulers import DatabaseScheduler
@@ -21,6 +22,9 @@ from .firing import fire_due, fire_startup, seconds_until_due
 from .periodic import PeriodicLease
 from .sweeping import sweep
 from .syncing import sync
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +47,7 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the package is not 
         self._lease = PeriodicLease()
         self._prepared = False
         self._troubles = 0
+        self._busy = 0
         self._sweep_at = self._report_at = self._periodic_at = 0.0
         kwargs["sync_every_tasks"] = 1
         super().__init__(app, *args, **kwargs)
@@ -59,20 +64,40 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the package is not 
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Do what is due and return the seconds to sleep."""
         try:
-            wait = min(self._fire(), self._periodic(*args, **kwargs))
+            with self._undisturbed():
+                wait = min(self._fire(), self._periodic(*args, **kwargs))
         except (DatabaseError, InterfaceError) as error:
             return self._back_off(error)
         self._troubles = 0
         return max(0.0, min(TICK, wait))
 
+    def sync(self) -> None:
+        """Write what ran into the rows of the periodic tasks."""
+        with self._undisturbed():
+            super().sync()
+
     def close(self) -> None:
-        """Save the periodic tasks, give back the lease and take back what was said about health."""
+        """Save the periodic tasks, give back the lease and take back what was said about health.
+
+        Celery calls it from its signal handler, perhaps in the middle of a query, whose connection would wait for
+        itself for ever, and once more when the tick has ended: then it is done.
+        """
+        if self._busy:
+            return
         try:
             super().close()
             self._lease.release()
             health.retract()
         except (DatabaseError, InterfaceError) as error:
             logger.warning("Beat could not say goodbye: %s", error)
+
+    @contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        self._busy += 1
+        try:
+            yield
+        finally:
+            self._busy -= 1
 
     def _fire(self) -> float:
         self._keep_house()

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from celery import Celery, schedules
 from django.db import OperationalError, connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
@@ -202,6 +203,24 @@ def test_beat_says_that_it_is_alive_and_takes_it_back(app, beats):
     assert "periodic" in fact.message
     scheduler.close()
     assert not HealthFact.objects.filter(name="scheduling.beat").exists()
+
+
+def test_a_signal_in_the_middle_of_a_tick_touches_no_database(app, beats, monkeypatch):
+    scheduler = beats()
+    ticks(scheduler)
+
+    def interrupted():
+        with CaptureQueriesContext(connection) as queries:
+            scheduler.close()  # as Celery's signal handler does
+        assert queries.captured_queries == []
+        raise SystemExit
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(beat_module, "seconds_until_due", interrupted)
+        scheduler.tick()
+    assert Lease.objects.filter(name=NAME, lease_until__gt=timezone.now()).exists()
+    scheduler.close()
+    assert not Lease.objects.filter(name=NAME, lease_until__gt=timezone.now()).exists()
 
 
 def test_a_beat_made_to_be_looked_at_touches_nothing(app, task):
