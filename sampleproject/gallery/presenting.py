@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.db.models import Count, Prefetch
+from django.db.models.functions import Now
 from django.urls import reverse
 
 from koan_django.media.models import Derivation
 from koan_django.messaging.models import MessageEvent
 
-from .models import Photo, Upload
+from .models import Photo, Tally, Upload
 from .recipes import PUBLISHED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 VERSION_LENGTH = 16
 LIMIT = 200
@@ -54,11 +55,23 @@ def rendition_url(rendition: Photo) -> str:
     return reverse("gallery:rendition", args=[rendition.public_id, rendition.sha256[:VERSION_LENGTH], name])
 
 
-def summary(shown: Sequence[dict[str, Any]]) -> dict[str, int]:
-    """Count the tiles by what became of them."""
-    states = [tile["state"] for tile in shown]
-    counted = {state: states.count(state) for state in ("waiting", "published", "refused")}
-    return {**counted, "archived": sum(tile["archived"] for tile in shown)}
+def summary() -> dict[str, int]:
+    """Count all uploads by what became of them, and in ``doubled`` whatever was made or counted more than once."""
+    counted = Tally.objects.filter(name="published").values_list("count", flat=True).first() or 0
+    # Read after the tally: a photograph that is published in between must not look doubled.
+    states = dict(Upload.objects.order_by().values_list("state").annotate(Count("id")))
+    archived = Photo.objects.originals().filter(archived_at__isnull=False).count()
+    return {
+        **{state: states.get(state, 0) for state in Upload.State.values},
+        "archived": archived,
+        "doubled": max(0, counted - states.get(Upload.State.PUBLISHED, 0)) + _made_twice(),
+    }
+
+
+def _made_twice() -> int:
+    """Count the pairs of photograph and recipe that have more than one rendition."""
+    pairs = Photo.objects.made().order_by().values("source_id", "relationship")
+    return pairs.annotate(rows=Count("id")).filter(rows__gt=1).count()
 
 
 def _retried(message_ids: Iterable[str]) -> dict[str, int]:
@@ -69,6 +82,7 @@ def _retried(message_ids: Iterable[str]) -> dict[str, int]:
 def _at_work(photo_pks: Iterable[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     rows = Derivation.objects.filter(asset=Photo._meta.label_lower, source_pk__in=list(photo_pks), state="rendering")
+    rows = rows.filter(lease_until__gt=Now())  # a killed worker's rows say so for longer
     for pk, recipe in rows.values_list("source_pk", "recipe"):
         found.setdefault(pk, []).append(recipe)
     return found

@@ -17,15 +17,19 @@ from .models import Photo, Upload
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that happened: when, what, who did it, how long it took, and the admin row that says so."""
+    """One thing that happened: when, what, the admin row that says so, who did it and how long it took.
+
+    ``attempt`` counts from 1; ``None`` where nothing is attempted a second time.
+    """
 
     at: datetime
     kind: str
     title: str
-    who: str
-    ms: float | None
-    detail: str
     admin: str
+    detail: str = ""
+    who: str = ""
+    ms: float | None = None
+    attempt: int | None = None
 
 
 def steps(upload: Upload) -> list[Step]:
@@ -45,13 +49,13 @@ def as_json(step: Step) -> dict[str, Any]:
 
 
 def _uploaded(upload: Upload) -> Step:
-    who = str(upload.user) if upload.user else "a visitor"
     detail = f"{upload.received:,} bytes" if upload.received else ""
-    return Step(upload.created_at, "uploaded", "Uploaded", who, None, detail, _row(upload))
+    who = str(upload.user) if upload.user else "a visitor"
+    return Step(upload.created_at, "uploaded", "Uploaded", _row(upload), detail, who)
 
 
 def _refused(upload: Upload, at: datetime) -> Step:
-    return Step(at, "refused", f"Refused at the stage {upload.stage}", "", None, upload.reason, _row(upload))
+    return Step(at, "refused", f"Refused at the stage {upload.stage}", _row(upload), upload.reason)
 
 
 def _messages(upload: Upload) -> list[Step]:
@@ -62,10 +66,11 @@ def _messages(upload: Upload) -> list[Step]:
             event.at,
             event.kind,
             f"{event.alias} {event.get_kind_display()}" + (f" by {event.handler}" if event.handler else ""),
+            _row(event),
+            event.detail,
             event.process,
             event.duration_ms,
-            f"attempt {event.attempt}. {event.detail}" if event.detail else f"attempt {event.attempt}",
-            _row(event),
+            event.attempt,
         )
         for event in events.filter(message_id__in=mine)
     ]
@@ -73,7 +78,10 @@ def _messages(upload: Upload) -> list[Step]:
 
 def _dead(upload: Upload) -> list[Step]:
     letters = DeadLetter.objects.filter(message_id=upload.message_id)
-    return [Step(each.dead_at, "dead", "Dead letter", each.group, None, each.error, _row(each)) for each in letters]
+    return [
+        Step(each.dead_at, "dead", "Dead letter", _row(each), each.error, each.group, attempt=each.attempt)
+        for each in letters
+    ]
 
 
 def _derived(photo: Photo) -> list[Step]:
@@ -83,10 +91,11 @@ def _derived(photo: Photo) -> list[Step]:
             row.finished_at or row.started_at or row.queued_at,
             "derived" if row.state == "ready" else row.state,
             f"{row.recipe} {row.get_state_display()}",
+            _row(row),
+            f"{row.width} by {row.height}, {row.size:,} bytes" if row.size else row.reason,
             row.lease_owner.rpartition(":")[0],
             row.duration_ms,
-            f"{row.width} by {row.height}, {row.size:,} bytes" if row.size else row.reason,
-            _row(row),
+            row.attempts or None,
         )
         for row in rows
     ]
@@ -95,7 +104,7 @@ def _derived(photo: Photo) -> list[Step]:
 def _shown(photo: Photo) -> list[Step]:
     found = []
     if photo.published_at:
-        found.append(Step(photo.published_at, "published", "Published", "", None, "", _row(photo)))
+        found.append(Step(photo.published_at, "published", "Published", _row(photo)))
     if photo.archived_at:
         run = TaskRun.objects.filter(uuid=photo.archive_run).first() if photo.archive_run else None
         found.append(
@@ -103,10 +112,9 @@ def _shown(photo: Photo) -> list[Step]:
                 photo.archived_at,
                 "archived",
                 f"Original moved to {photo.profile}",
-                getattr(run, "worker", "") or "",
-                None,
-                f"scheduled run {photo.archive_run}",
-                _row(run) if run else _row(photo),
+                _row(run or photo),
+                f"scheduled run {photo.archive_run}" if photo.archive_run else "",
+                run.worker if run else "",
             )
         )
     return found

@@ -34,7 +34,8 @@ FILES = 50
 @ensure_csrf_cookie
 def wall(request: HttpRequest) -> HttpResponse:
     """The page with all photographs; it fills itself from :func:`feed`."""
-    return render(request, "gallery/wall.html", {"supervised": supervision.is_supervised()})
+    context = {"supervised": supervision.is_supervised(), "max_bytes": media_options().max_bytes}
+    return render(request, "gallery/wall.html", context)
 
 
 @require_POST
@@ -56,10 +57,9 @@ def upload(request: HttpRequest) -> JsonResponse:
 @require_GET
 def feed(request: HttpRequest) -> HttpResponse:
     """Everything the page shows, as JSON; 304 while nothing has changed."""
-    shown = presenting.tiles()
     body = {
-        "photos": shown,
-        "summary": presenting.summary(shown),
+        "photos": presenting.tiles(),
+        "summary": presenting.summary(),
         "worker": _worker(),
         "health": health.aggregate().status,
     }
@@ -96,9 +96,10 @@ def kill_worker(request: HttpRequest) -> JsonResponse:
     """End the worker in mid-flow; only where a supervisor starts it again, as in the demo on this machine."""
     if not supervision.is_supervised():
         raise Http404
-    waiting = Upload.objects.filter(state=Upload.State.WAITING).count()
+    waiting = Upload.objects.filter(state=Upload.State.WAITING).values_list("public_id", flat=True)
+    in_flight = [str(each) for each in waiting]
     pid = supervision.kill_worker()
-    return JsonResponse({"killed": pid, "in_flight": waiting}, status=200 if pid else 409)
+    return JsonResponse({"killed": pid, "in_flight": in_flight}, status=200 if pid else 409)
 
 
 class Renditions(MediaView):
