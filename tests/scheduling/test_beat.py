@@ -74,7 +74,7 @@ def overdue(row):
 
 
 def make_due(row):
-    ScheduledTask.objects.filter(pk=row.pk).update(next_run_at=timezone.now())
+    ScheduledTask.objects.filter(pk=row.pk).update(next_run_at=timezone.now() - timedelta(seconds=1))
 
 
 def ticks(scheduler, count=5):

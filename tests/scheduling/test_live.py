@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -59,6 +60,11 @@ class Site:
         lines = file.read_text().splitlines() if file.exists() else []
         return [line for line in lines if line.startswith(word)]
 
+    def waiting(self):
+        """The arguments of the messages that wait for a worker."""
+        for message in (self.folder / "queue").glob("*.msg"):
+            yield json.loads(base64.b64decode(json.loads(message.read_text())["body"]))[0]
+
     def lose_messages(self):
         for message in (self.folder / "queue").iterdir():
             message.unlink(missing_ok=True)
@@ -108,7 +114,8 @@ def test_a_worker_killed_in_mid_run_leaves_an_interrupted_run_and_another_repeat
     wait_until(lambda: runs("project.slow").get().progress, 20, "its progress")
     worker.kill()
     first = until("project.slow", "interrupted")
-    wait_until(lambda: runs("project.slow", "queued").exists(), 20, "the next run")
+    queued = until("project.slow", "queued")
+    wait_until(lambda: [queued.pk] in site.waiting(), 20, "its message")
     site.lose_messages()
     site.worker()
     second = until("project.slow", "succeeded")

@@ -209,7 +209,7 @@ def test_no_more_runs_begin_than_may_be(task):
 def test_runs_asked_for_do_not_let_the_schedule_exceed_what_may_be(task):
     row = task(max_concurrency=2)
     asked = [firing.request_run(row.name), firing.request_run(row.name)]
-    ScheduledTask.objects.filter(pk=row.pk).update(next_run_at=timezone.now())
+    ScheduledTask.objects.filter(pk=row.pk).update(next_run_at=timezone.now() - timedelta(seconds=1))
     due = _fired()
     assert all(begin(run) for run in asked)
     assert begin(due) is None
@@ -221,7 +221,7 @@ def test_runs_asked_for_do_not_let_the_schedule_exceed_what_may_be(task):
 
 def test_the_end_of_a_run_asked_for_plans_nothing_while_the_schedule_has_one_under_way(task):
     row = task(max_concurrency=2)
-    ScheduledTask.objects.filter(pk=row.pk).update(next_run_at=timezone.now())
+    ScheduledTask.objects.filter(pk=row.pk).update(next_run_at=timezone.now() - timedelta(seconds=1))
     due = _fired()
     held = begin(due)
     assert perform().state == "succeeded"
@@ -235,7 +235,7 @@ def test_the_end_of_a_run_asked_for_plans_nothing_while_the_schedule_has_one_und
 def test_a_queued_run_of_a_task_that_was_disabled_is_skipped(task):
     calls = []
     row = task(lambda: calls.append(1))
-    ScheduledTask.objects.filter(pk=row.pk).update(next_run_at=timezone.now())
+    ScheduledTask.objects.filter(pk=row.pk).update(next_run_at=timezone.now() - timedelta(seconds=1))
     run = _fired()
     operations.disable(row.name)
     execute(run.pk)

@@ -32,7 +32,7 @@ def sent():
 
 
 def fire(row):
-    ScheduledTask.objects.filter(pk=row.pk).update(next_run_at=timezone.now())
+    ScheduledTask.objects.filter(pk=row.pk).update(next_run_at=timezone.now() - timedelta(seconds=1))
     assert firing.fire_due() == 1
     return row.runs.latest("pk")
 
