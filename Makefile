@@ -28,5 +28,5 @@ clean: ## Remove the environments, caches and the state of the demo
 	@touch $@
 
 .venv/.ready-for-tests: pyproject.toml bin/setup
-	@bin/setup "the tests" --group dev
+	@bin/setup "the test run" --group dev
 	@touch $@
