@@ -62,9 +62,13 @@ class MediaField(StoredFileField):
 
     def measured(self, instance: Model, found: Inspection) -> None:
         """Fill the columns of ``instance`` with what was found."""
-        values = (found.width, found.height, found.format.name, timezone.now())
-        for name, value in zip(self.measures, values, strict=True):
+        for name, value in zip(self.measures, self.measurements(found), strict=True):
             setattr(instance, name, value)
+
+    @staticmethod
+    def measurements(found: Inspection) -> tuple[object, ...]:
+        """Return the values of ``measures``."""
+        return (found.width, found.height, found.format.name, timezone.now())
 
     def binding_of(self, model: type[Model]) -> Binding:
         """Return where new files go; a model that names no profile has that of ``KOAN["MEDIA"]``."""

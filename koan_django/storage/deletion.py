@@ -114,7 +114,8 @@ def purge(pk: int, *, using: str = DEFAULT_DB_ALIAS) -> bool:
         text = redact_text(f"{type(error).__name__}: {error}")
         tombstones.failed(pk, text, RETRY.delay(claimed.attempts + 1))
         raise
-    tombstones.filter(pk=pk).delete()
+    # The reservation of a writer that died may stand beside it: keys are not used twice, so it has nothing left to say.
+    tombstones.filter(profile=claimed.profile, key=claimed.key).delete()
     return True
 
 

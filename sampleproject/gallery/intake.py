@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from django.core.files import File
 from django.db import transaction
 from django.utils import timezone
 
@@ -16,6 +15,7 @@ from .models import Photo, Upload
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
+    from django.core.files import File
 
     from koan_django.media.exceptions import RefusedError
 
@@ -46,8 +46,7 @@ def photograph(upload: Upload) -> Photo:
     existing = Photo.objects.filter(upload=upload).first()
     if existing is not None:
         return existing
-    with upload.open() as stream:
-        photo = Photo.objects.upload(File(stream), name=upload.name, upload=upload)
+    photo = Photo.objects.adopt(upload, upload=upload, original_name=upload.name)
     with photo.open() as stream:
         photo.facts = facts.read(stream)
     photo.save(update_fields=["facts"])

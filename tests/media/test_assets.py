@@ -14,9 +14,11 @@ from django.forms import modelform_factory
 from koan_django.media import RefusedError
 from koan_django.storage import profiles
 from koan_django.storage.drivers.base import walk
+from koan_django.storage.models import Tombstone
 from koan_django.testing import override_koan
 from tests.media import pictures
 from tests.media.testapp.models import Photo
+from tests.storage.models import Invoice
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
 
@@ -183,3 +185,26 @@ def test_the_async_twin_refuses_and_stores():
         return await Photo.objects.aupload(io.BytesIO(pictures.camera()), name="a.jpg")
 
     assert async_to_sync(both)().width == 400
+
+
+def test_a_stored_file_is_adopted_after_inspection():
+    document = Invoice.objects.create_bytes("scan.bin", pictures.camera(6), number="1")
+    photo = Photo.objects.adopt(document, original_name="named by hand.jpg")
+    photo.refresh_from_db()
+    assert (photo.sha256, photo.size, photo.content_type) == (document.sha256, document.size, "image/jpeg")
+    assert (photo.width, photo.height, photo.format) == (400, 300, "jpeg")
+    assert photo.original_name == "named by hand.jpg"
+    assert photo.key != document.key
+    assert photo.read_bytes() == document.read_bytes()
+    assert not Tombstone.objects.exists()
+
+
+def test_what_is_no_picture_is_not_adopted_and_nothing_is_copied():
+    document = Invoice.objects.create_bytes("letter.jpg", b"Dear reader, this is no picture.", number="1")
+    before = objects()
+    with pytest.raises(RefusedError) as refusal:
+        async_to_sync(Photo.objects.aadopt)(document)
+    assert refusal.value.stage == "magic"
+    assert not Photo.objects.exists()
+    assert not Tombstone.objects.exists()
+    assert objects() == before

@@ -9,13 +9,13 @@ import time
 import pytest
 from kombu import Connection
 
-from koan_django import folders
+from koan_django.celery import folders
 from tests.services import wait_until
 
 WRITER = """
 import sys
 from kombu import Connection
-from koan_django import folders
+from koan_django.celery import folders
 folders.use()
 queue, folder, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 with Connection("filesystem://", transport_options={

@@ -16,7 +16,7 @@ from kombu.exceptions import ChannelError
 from kombu.transport import TRANSPORT_ALIASES, filesystem
 from kombu.utils.json import dumps
 
-ADDRESS = "koan_django.folders:Transport"
+ADDRESS = "koan_django.celery.folders:Transport"
 
 
 def use() -> None:

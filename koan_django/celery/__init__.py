@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from celery import signals
 from django.apps import apps
 
-from koan_django import folders
 from koan_django.core import dispatch, process
 from koan_django.core.context import restore, snapshot
 from koan_django.core.reporter import Reporter
+
+from . import folders
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
