@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 from django.urls import reverse
 
 from koan_django.media.models import Derivation
-from koan_django.messaging.models import MessageEvent
+from koan_django.messaging.models import DeadLetter, MessageEvent
 
 from .models import Photo, Tally, Upload
 from .recipes import PUBLISHED
@@ -25,9 +25,10 @@ def tiles() -> list[dict[str, Any]]:
     """Return the newest uploads with their renditions: a fixed number of queries for any number of photographs."""
     renditions = Prefetch("photo__derivatives", queryset=Photo.objects.made().order_by("id"))
     uploads = list(Upload.objects.select_related("photo").prefetch_related(renditions).order_by("-id")[:LIMIT])
-    retried = _retried([upload.message_id for upload in uploads])
+    messages = [upload.message_id for upload in uploads]
+    retried, dead = _retried(messages), _dead(messages)
     at_work = _at_work([str(upload.photo.pk) for upload in uploads if _photo(upload) is not None])
-    return [_tile(upload, retried, at_work) for upload in uploads]
+    return [{**_tile(upload, retried, at_work), "dead": upload.message_id in dead} for upload in uploads]
 
 
 def _tile(upload: Upload, retried: dict[str, int], at_work: dict[str, list[str]]) -> dict[str, Any]:
@@ -68,6 +69,13 @@ def summary() -> dict[str, int]:
     }
 
 
+def in_flight() -> list[str]:
+    """Return the ids of the uploads that the worker is to bring to their end; a dead letter waits for a person."""
+    dead = DeadLetter.objects.dead().values("message_id")
+    waiting = Upload.objects.filter(state=Upload.State.WAITING).exclude(message_id__in=dead)
+    return [str(each) for each in waiting.values_list("public_id", flat=True)]
+
+
 def _made_twice() -> int:
     """Count the pairs of photograph and recipe that have more than one rendition."""
     pairs = Photo.objects.made().order_by().values("source_id", "relationship")
@@ -77,6 +85,10 @@ def _made_twice() -> int:
 def _retried(message_ids: Iterable[str]) -> dict[str, int]:
     events = MessageEvent.objects.filter(kind="retried", message_id__in=list(message_ids))
     return dict(events.values_list("message_id").annotate(Count("id")))
+
+
+def _dead(message_ids: Iterable[str]) -> set[str]:
+    return set(DeadLetter.objects.dead().filter(message_id__in=list(message_ids)).values_list("message_id", flat=True))
 
 
 def _at_work(photo_pks: Iterable[str]) -> dict[str, list[str]]:

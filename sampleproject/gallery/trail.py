@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from django.db.models import Q
 from django.urls import reverse
 
 from koan_django.media.models import Derivation
@@ -13,6 +14,9 @@ from koan_django.messaging.models import DeadLetter, MessageEvent
 from koan_django.scheduling.models import TaskRun
 
 from .models import Photo, Upload
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,8 @@ class Step:
 def steps(upload: Upload) -> list[Step]:
     """Return the steps, oldest first."""
     photo = Photo.objects.filter(upload=upload).first()
-    found = [_uploaded(upload), *_messages(upload), *_dead(upload)]
+    events = _events(upload)
+    found = [_uploaded(upload), *_messages(events), *_dead(events)]
     if photo is not None:
         found += [*_derived(photo), *_shown(photo)]
     if upload.state == Upload.State.REFUSED and upload.settled_at:
@@ -58,9 +63,13 @@ def _refused(upload: Upload, at: datetime) -> Step:
     return Step(at, "refused", f"Refused at the stage {upload.stage}", _row(upload), upload.reason)
 
 
-def _messages(upload: Upload) -> list[Step]:
-    events = MessageEvent.objects.filter(correlation_id=upload.correlation_id)
-    mine = {upload.message_id, *events.filter(causation_id=upload.message_id).values_list("message_id", flat=True)}
+def _events(upload: Upload) -> list[MessageEvent]:
+    """What happened to the message of ``upload`` and to those that it caused; other uploads may share its request."""
+    mine = Q(message_id=upload.message_id) | Q(causation_id=upload.message_id)
+    return list(MessageEvent.objects.filter(mine, correlation_id=upload.correlation_id).order_by("id"))
+
+
+def _messages(events: Iterable[MessageEvent]) -> list[Step]:
     return [
         Step(
             event.at,
@@ -72,12 +81,12 @@ def _messages(upload: Upload) -> list[Step]:
             event.duration_ms,
             event.attempt,
         )
-        for event in events.filter(message_id__in=mine)
+        for event in events
     ]
 
 
-def _dead(upload: Upload) -> list[Step]:
-    letters = DeadLetter.objects.filter(message_id=upload.message_id)
+def _dead(events: Iterable[MessageEvent]) -> list[Step]:
+    letters = DeadLetter.objects.filter(message_id__in={event.message_id for event in events})
     return [
         Step(each.dead_at, "dead", "Dead letter", _row(each), each.error, each.group, attempt=each.attempt)
         for each in letters

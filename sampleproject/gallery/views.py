@@ -96,8 +96,7 @@ def kill_worker(request: HttpRequest) -> JsonResponse:
     """End the worker in mid-flow; only where a supervisor starts it again, as in the demo on this machine."""
     if not supervision.is_supervised():
         raise Http404
-    waiting = Upload.objects.filter(state=Upload.State.WAITING).values_list("public_id", flat=True)
-    in_flight = [str(each) for each in waiting]
+    in_flight = presenting.in_flight()
     pid = supervision.kill_worker()
     return JsonResponse({"killed": pid, "in_flight": in_flight}, status=200 if pid else 409)
 

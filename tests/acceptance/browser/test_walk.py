@@ -90,7 +90,8 @@ def test_a_text_that_is_called_a_picture_is_refused_with_its_reason(
     assert is_same_document(page)
     page.get_by_role("link", name=path.name).click()
     expect(page.locator(".picture")).to_contain_text("Refused at the stage magic")
-    expect(page.locator(".step").last).to_contain_text("Refused")
+    expect(step(page, "Refused at the stage magic")).to_have_count(1)
+    expect(step(page, "photo.uploaded handled by gallery.derive")).to_have_count(1)
 
 
 def test_every_page_of_the_admin_opens(page: Page, gallery: Gallery) -> None:
@@ -98,7 +99,7 @@ def test_every_page_of_the_admin_opens(page: Page, gallery: Gallery) -> None:
     gallery.log_in(page)
     lists = page.locator("#content-main th a").evaluate_all("all => all.map(a => [a.textContent, a.href])")
     names = {name.strip().lower() for name, _address in lists}
-    assert names >= {"overview", "photos", "uploads", "message events", "dead letters", "derivations", "task runs"}
+    assert names >= {"overview", "photos", "uploads", "message events", "dead letters", "derivations", "runs"}
     opened = 0
     for name, address in lists:
         answer = page.goto(address)

@@ -15,8 +15,9 @@ const feed = new Feed(element("photo").dataset.trail, (body, reached) => {
 const steps = new Steps(element("steps"));
 
 function isComplete({ state, steps: all, comparison }) {
-  if (state === "refused") return true;
-  return all.some((step) => step.kind === "archived") && Boolean(comparison?.before.picture);
+  const has = (kind) => all.some((step) => step.kind === kind);
+  if (state === "refused") return has("handled"); // which is written once the refusal is
+  return has("archived") && Boolean(comparison?.before.picture);
 }
 
 function show() {

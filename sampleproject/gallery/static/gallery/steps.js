@@ -64,7 +64,7 @@ function fill(line, step) {
 /** `end` and `length` are parts of the whole time; what takes no time is a dot. */
 function place(line, end, length) {
   const bar = line.querySelector("i");
-  bar.style.insetInlineStart = `${Math.max(0, end - length) * 100}%`;
+  bar.style.insetInlineStart = `min(${Math.max(0, end - length) * 100}%, calc(100% - 0.25rem))`;
   bar.style.inlineSize = `${Math.min(length, end) * 100}%`;
 }
 

@@ -10,7 +10,8 @@ const BEGINNING = 15_000;
 const END = 180_000;
 
 /** The ids of the photographs that have not reached their end. */
-export const inFlight = (body) => (body?.photos ?? []).filter((photo) => photo.state === "waiting").map((photo) => photo.id);
+export const inFlight = (body) =>
+  (body?.photos ?? []).filter((photo) => photo.state === "waiting" && !photo.dead).map((photo) => photo.id);
 
 export class Story {
   /** Whether a story is being told. */
@@ -77,12 +78,14 @@ export class Story {
     this.#end(line, this.#count(ids));
   }
 
-  /** What became of `ids`. Lost is what the gallery no longer knows; what never settles counts as lost in the end. */
+  /** What became of `ids`. Lost is, in the end, whatever has not settled: gone, still waiting or given up. */
   #count(ids, body = this.#feed.body) {
-    const states = body.photos.filter((photo) => ids.has(photo.id)).map((photo) => photo.state);
-    const having = (state) => states.filter((each) => each === state).length;
-    const [published, refused, left] = ["published", "refused", "waiting"].map(having);
-    return { total: ids.size, published, refused, left, settled: published + refused, vanished: ids.size - states.length };
+    const mine = body.photos.filter((photo) => ids.has(photo.id));
+    const having = (state) => mine.filter((photo) => photo.state === state).length;
+    const [published, refused] = [having("published"), having("refused")];
+    const settled = published + refused;
+    const left = inFlight({ photos: mine }).length;
+    return { total: ids.size, published, refused, settled, left, lost: ids.size - settled };
   }
 
   #tell(line, counted) {
@@ -90,10 +93,10 @@ export class Story {
   }
 
   #end(line, counted) {
-    const lost = counted.vanished + counted.left;
+    const { lost } = counted;
     const doubled = this.#feed.body.summary.doubled;
     const key = counted.refused ? "story.end.refused" : "story.end";
-    line.lastElementChild.textContent = word(key, { ...counted, lost, doubled });
+    line.lastElementChild.textContent = word(key, { ...counted, doubled });
     line.dataset.tone = lost || doubled ? "bad" : "good";
     line.firstElementChild.textContent = this.#clock();
   }

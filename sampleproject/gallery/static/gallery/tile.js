@@ -6,6 +6,7 @@ const blank = document.getElementById("tile").content.firstElementChild;
 
 /** What became of a photograph, in one word; it names the tile's look and its text. */
 export function stateOf(photo) {
+  if (photo.dead && photo.state === "waiting") return "dead";
   if (photo.state !== "waiting") return photo.archived ? "archived" : photo.state;
   const made = Object.values(photo.renditions);
   if (made.every(Boolean)) return "rendered";

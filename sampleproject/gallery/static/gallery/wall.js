@@ -51,7 +51,7 @@ function pulse(health, worker) {
   element("health").dataset.status = health;
   element("health").lastElementChild.textContent = word(`health.${health}`);
   if (!element("worker")) return;
-  element("worker").dataset.status = worker.pid ? "healthy" : "unhealthy";
+  element("worker").dataset.status = worker.pid ? "healthy" : "degraded";
   element("worker").lastElementChild.textContent = worker.pid ?? word("worker.gone");
 }
 
@@ -77,7 +77,7 @@ function empty() {
 }
 
 function shownBy(name) {
-  const states = { waiting: ["queued", "sending", "failed", "waiting", "rendering", "rendered"], published: ["published", "archived"] };
+  const states = { waiting: ["queued", "sending", "failed", "waiting", "rendering", "rendered", "dead"], published: ["published", "archived"] };
   return (states[name] ?? [name]).map((state) => `[data-state="${state}"]`).join(",");
 }
 
@@ -127,7 +127,7 @@ feed.addEventListener("asked", (event) => (element("offline").hidden = event.det
 uploads.addEventListener("change", progress);
 uploads.addEventListener("failed", (event) => (element("announcer").textContent = word("told.failed", { names: event.detail })));
 uploads.addEventListener("sent", ({ detail: { tile, photo } }) => {
-  tiles.adopt(tile, { ...photo, state: "waiting", retried: 0, rendering: [], renditions: { thumbnail: null, card: null, web: null } });
+  tiles.adopt(tile, { ...photo, state: "waiting", dead: false, retried: 0, rendering: [], renditions: { thumbnail: null, card: null, web: null } });
   feed.poke();
 });
 element("files").addEventListener("change", ({ target }) => {
