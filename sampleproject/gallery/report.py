@@ -22,6 +22,9 @@ from .recipes import PUBLISHED
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+#: What a killed process was writing has no name yet; storage's daily sweep removes it.
+UNFINISHED = ".koan-"
+
 
 def build() -> dict[str, Any]:
     """Return the report as plain values."""
@@ -122,7 +125,7 @@ def _files() -> list[str]:
         return []  # something is still on its way
     rows: list[Photo | Upload] = [*Photo.objects.exclude(file=""), *Upload.objects.exclude(file="")]
     wanted = {_path(row) for row in rows}
-    present = {str(path) for path in _folders() if path.is_file()}
+    present = {str(path) for path in _folders() if path.is_file() and not path.name.startswith(UNFINISHED)}
     stray, missing = sorted(present - wanted), sorted(wanted - present)
     return [*(f"{path}: belongs to no row" for path in stray), *(f"{path}: is missing" for path in missing)]
 
