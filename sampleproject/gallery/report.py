@@ -68,7 +68,11 @@ def _input(upload: Upload) -> dict[str, Any]:
 
 
 def _path(row: Photo | Upload) -> str:
-    return str(_root(row.profile) / profiles[row.profile].at(row.key))
+    return _at(row.profile, row.key)
+
+
+def _at(profile: str, key: str) -> str:
+    return str(_root(profile) / profiles[profile].at(key))
 
 
 def _unlike_what_was_asked(published: dict[str, Any]) -> list[str]:
@@ -120,13 +124,14 @@ def _runs() -> dict[str, dict[str, int]]:
 
 
 def _files() -> list[str]:
-    """Compare the folders with the rows: every file belongs to one, also after kills and refusals."""
-    if Upload.objects.filter(state="waiting").exists() or Tombstone.objects.exists():
+    """Compare the folders with the rows: every file belongs to one or is about to go, also after kills and refusals."""
+    if Upload.objects.filter(state="waiting").exists():
         return []  # something is still on its way
+    going = {_at(each.profile, each.key) for each in Tombstone.objects.all()}
     rows: list[Photo | Upload] = [*Photo.objects.exclude(file=""), *Upload.objects.exclude(file="")]
     wanted = {_path(row) for row in rows}
     present = {str(path) for path in _folders() if path.is_file() and not path.name.startswith(UNFINISHED)}
-    stray, missing = sorted(present - wanted), sorted(wanted - present)
+    stray, missing = sorted(present - wanted - going), sorted(wanted - present)
     return [*(f"{path}: belongs to no row" for path in stray), *(f"{path}: is missing" for path in missing)]
 
 
