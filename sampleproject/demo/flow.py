@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from koan_django.core import health
 from koan_django.core.models import HealthFact
 from koan_django.messaging import sending
 from koan_django.messaging.models import MessageEvent
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 
 #: How long nothing at all may happen before the demo gives up.
 PATIENCE_SECONDS = 120.0
-#: How long the demo waits for the bytes of settled uploads to go.
+#: How long the bytes of settled uploads may take to go. What a killed worker was removing waits for the sweep.
 TIDY_SECONDS = 10.0
+#: What a killed process said about itself counts until it expires.
+HEALTH_SECONDS = 45.0
 
 
 class StuckError(Exception):
@@ -52,7 +55,8 @@ class Flow:
         self._until(lambda: self._follow(ids))
         self.say("every file has reached its end; the archive task moves the originals to cold")
         self._until(self._is_archived)
-        self._let_bytes_go()
+        self._wait(lambda: not Tombstone.objects.exists(), TIDY_SECONDS)
+        self._wait(lambda: health.aggregate().status == "healthy", HEALTH_SECONDS)
 
     def _repeat_one(self, ids: list[str]) -> None:
         """Deliver the first message a second time, as a lost acknowledgement does."""
@@ -95,10 +99,10 @@ class Flow:
             self._moved = time.monotonic()
         return not left
 
-    def _let_bytes_go(self) -> None:
-        """What a killed worker was removing waits for the sweep; the report knows, so nobody has to wait for it."""
-        end = time.monotonic() + TIDY_SECONDS
-        while Tombstone.objects.exists() and time.monotonic() < end:
+    def _wait(self, condition: Callable[[], bool], seconds: float) -> None:
+        """Give ``condition`` some time; whether it holds is for the report to say."""
+        end = time.monotonic() + seconds
+        while not condition() and time.monotonic() < end:
             time.sleep(0.2)
 
     def _until(self, condition: Callable[[], bool]) -> None:
