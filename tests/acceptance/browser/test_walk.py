@@ -71,27 +71,46 @@ def test_an_upload_is_published_and_opens_to_its_trail(page: Page, gallery: Gall
     step(page, "Uploaded").get_by_role("link").click()
     gallery.log_in(page)
     expect(page.locator("#content")).to_contain_text(path.name)
-    for address in addresses:
-        answer = page.goto(address)
-        assert answer is not None
-        assert answer.status == 200, address
+    assert {address: page.request.get(address).status for address in addresses} == dict.fromkeys(addresses, 200)
 
 
-def test_a_text_that_is_called_a_picture_is_refused_with_its_reason(
-    page: Page, gallery: Gallery, tmp_path: Path
-) -> None:
-    path = tmp_path / "not a picture.jpg"
-    path.write_text("Dear reader, this is no picture at all.\n" * 40)
+def test_a_text_that_is_dropped_as_a_picture_is_refused_with_its_reason(page: Page, gallery: Gallery) -> None:
     wall(page, gallery)
-    page.get_by_label("Choose photos").set_input_files(path)
-    mine = tile(page, path.name)
+    dragged = page.evaluate_handle(
+        """() => {
+            const transfer = new DataTransfer();
+            transfer.items.add(new File(["Dear reader, this is no picture.\\n"], "no picture.jpg"));
+            return transfer;
+        }"""
+    )
+    page.dispatch_event("main", "dragenter", {"dataTransfer": dragged})
+    expect(page.get_by_text("Let go to send the photographs")).to_be_visible()
+    page.dispatch_event("main", "drop", {"dataTransfer": dragged})
+    expect(page.get_by_text("Let go to send the photographs")).to_be_hidden()
+    mine = tile(page, "no picture.jpg")
     expect(mine).to_have_attribute("data-state", "refused", timeout=SOON)
     expect(mine).to_contain_text("Refused at the stage magic")
     assert is_same_document(page)
-    page.get_by_role("link", name=path.name).click()
+    page.get_by_role("link", name="no picture.jpg").click()
     expect(page.locator(".picture")).to_contain_text("Refused at the stage magic")
     expect(step(page, "Refused at the stage magic")).to_have_count(1)
     expect(step(page, "photo.uploaded handled by gallery.derive")).to_have_count(1)
+
+
+def test_a_broken_connection_is_told_and_the_file_sent_again(
+    page: Page, gallery: Gallery, browser_errors: list[str], tmp_path: Path
+) -> None:
+    path = draw(Scene("second try.jpg", 1, 1, 1, 11), tmp_path, 3, width=800, height=600)
+    wall(page, gallery)
+    page.route("**/upload", lambda route: route.abort())
+    page.get_by_label("Choose photos").set_input_files(path)
+    expect(page.get_by_text("The connection broke off")).to_be_visible()
+    assert "ERR_FAILED" in browser_errors.pop()
+    page.unroute("**/upload")
+    page.get_by_role("button", name="Try again").click()
+    expect(tile(page, path.name)).to_have_attribute("data-state", SETTLED, timeout=SOON)
+    expect(page.get_by_text("The connection broke off")).to_be_hidden()
+    assert is_same_document(page)
 
 
 def test_every_page_of_the_admin_opens(page: Page, gallery: Gallery) -> None:
@@ -127,7 +146,7 @@ from sampleproject.gallery import intake
 
 with transaction.atomic(), open({path!r}, "rb") as stream:
     upload = intake.accept(File(stream, name="taken away.jpg"))
-    stored = next(Path(settings.STORAGES["hot"]["OPTIONS"]["location"]).rglob(Path(upload.key).name))
+    stored = Path(settings.STORAGES["hot"]["OPTIONS"]["location"], "gallery", upload.key)
     stored.rename(stored.with_name("away"))
 print(stored)
 """

@@ -15,6 +15,12 @@ const FACTS = {
   bytes: (file) => bytes(file.bytes),
 };
 
+/** Return the width by height of a frame that suits both pictures: never upright, so that both are seen at once. */
+export function frame({ before, after }) {
+  const ratios = [before, after].map((file) => file.stored_width / file.stored_height);
+  return Math.min(3, Math.max(1, Math.min(...ratios)));
+}
+
 /** Fill the table `body` with what `before` and `after` say. */
 export function compare(body, { before, after }) {
   body.replaceChildren(...Object.entries(FACTS).map(([name, read]) => row(name, read(before), read(after))));

@@ -1,6 +1,6 @@
 /** The page of one photograph: it fills itself, and follows the photograph until its last step. */
 
-import { compare } from "./comparison.js";
+import { compare, frame } from "./comparison.js";
 import { Feed } from "./feed.js";
 import { Steps } from "./steps.js";
 import { day, duration, word } from "./words.js";
@@ -30,6 +30,7 @@ function show() {
   load(element("before"), body.comparison.before.picture);
   load(element("after"), body.comparison.after.picture);
   compare(element("facts"), body.comparison);
+  element("comparison").style.setProperty("--frame", frame(body.comparison));
 }
 
 function head({ state, steps: all }) {

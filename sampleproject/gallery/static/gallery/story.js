@@ -109,7 +109,6 @@ export class Story {
     line.dataset.tone = tone;
     line.append(clock, text);
     this.#list.append(line);
-    line.scrollIntoView({ block: "nearest" });
     return line;
   }
 

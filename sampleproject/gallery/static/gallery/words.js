@@ -43,7 +43,7 @@ export function duration(ms) {
 
 /** Return a time of day with its milliseconds. */
 export function time(date) {
-  const parts = { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hour12: false };
+  const parts = { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hourCycle: "h23" };
   return new Intl.DateTimeFormat(language, parts).format(date);
 }
 
