@@ -23,8 +23,9 @@ from . import handlers, messages
 from .buses import registry
 from .conf import options
 from .encoding import decoder, missing_upcasts
-from .markers import PARTITION
-from .meta import hints_of, markers_of, top_markers
+from .markers import IDEMPOTENCY, PARTITION, SENSITIVE, Header
+from .masking import hints_of, markers_of
+from .meta import extras_of, header_problem, idempotency_markers, top_markers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +70,7 @@ def check_aliases(app_configs: object, **kwargs: object) -> list[CheckMessage]:
 
 
 def check_messages(app_configs: object, **kwargs: object) -> list[CheckMessage]:
-    """E003 to E005 and W001: what a message class declares cannot work."""
+    """E003 to E005, E008 and W001: what a message class declares cannot work."""
     found: list[CheckMessage] = []
     for cls in messages.classes():
         try:
@@ -87,6 +88,8 @@ def check_messages(app_configs: object, **kwargs: object) -> list[CheckMessage]:
         fields = {name: hints[name] for name in cls.__struct_fields__ if name in hints}
         found += _model_fields(cls, fields)
         found += _partition_keys(cls, fields)
+        found += _idempotency_keys(cls, fields)
+        found += _headers(cls, fields)
         found += _naive_times(cls, fields)
         for version in missing_upcasts(cls):
             found.append(
@@ -123,15 +126,44 @@ def _partition_keys(cls: type[Message], fields: dict[str, Any]) -> Iterator[Chec
             )
 
 
+def _idempotency_keys(cls: type[Message], fields: dict[str, Any]) -> Iterator[CheckMessage]:
+    for name, hint in fields.items():
+        if IDEMPOTENCY in markers_of(hint) - idempotency_markers(hint):
+            yield Error(
+                f"{origin_of(cls)}.{name} cannot be an idempotency key",
+                hint="Mark the field itself, not what is inside its container.",
+                id="koan_messaging.E004",
+            )
+
+
+def _headers(cls: type[Message], fields: dict[str, Any]) -> Iterator[CheckMessage]:
+    for name, hint in fields.items():
+        for header in (extra.name for extra in extras_of(hint) if isinstance(extra, Header)):
+            problem = header_problem(header)
+            if SENSITIVE in markers_of(hint):
+                problem = "the field is sensitive, and headers are not masked"
+            if problem:
+                yield Error(
+                    f"{origin_of(cls)}.{name} cannot travel as the header {header!r}: {problem}",
+                    id="koan_messaging.E008",
+                )
+
+
 def _naive_times(cls: type[Message], fields: dict[str, Any]) -> Iterator[CheckMessage]:
     for name, hint in fields.items():
-        aware = any(isinstance(extra, msgspec.Meta) and extra.tz for extra in getattr(hint, "__metadata__", ()))
-        if settings.USE_TZ and _base(hint) is datetime and not aware:
+        if settings.USE_TZ and _is_naive(hint):
             yield Warning(
                 f"{origin_of(cls)}.{name} accepts a datetime without a time zone",
                 hint="Annotate it with koan_django.messaging.AwareDatetime.",
                 id="koan_messaging.W001",
             )
+
+
+def _is_naive(hint: Any) -> bool:
+    if any(isinstance(extra, msgspec.Meta) and extra.tz for extra in getattr(hint, "__metadata__", ())):
+        return False
+    base = _base(hint)
+    return base is datetime or any(_is_naive(argument) for argument in get_args(base))
 
 
 def check_handlers(app_configs: object, **kwargs: object) -> list[CheckMessage]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Literal
-from urllib.parse import urlsplit
 
 from koan_django.core.conf import section
 from koan_django.core.retry import RetryPolicy
@@ -20,6 +20,11 @@ SCHEMES: Mapping[str, str] = {
     "amqp": "koan_django.messaging.buses.amqp.AmqpBus",
     "amqps": "koan_django.messaging.buses.amqp.AmqpBus",
 }
+
+#: A group and a bus: part of queue names and of columns.
+GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +41,12 @@ class BusOptions:
     poll_interval: timedelta = timedelta(milliseconds=100)
 
     def __post_init__(self) -> None:
-        if self.scheme not in SCHEMES:
+        if self.scheme not in SCHEMES:  # the URL itself is not shown, it may hold a password
             known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
-            raise ValueError(f"no bus has the scheme {self.scheme!r}: use {known}{did_you_mean(self.scheme, SCHEMES)}")
+            what = f"no bus has the scheme {self.scheme!r}" if self.scheme else "the URL has no scheme"
+            raise ValueError(f"{what}: use {known}{did_you_mean(self.scheme, SCHEMES)}")
+        if PREFIX.fullmatch(self.prefix) is None or self.prefix.startswith("amq."):
+            raise ValueError("PREFIX must be letters, digits, '.', '_' and '-', at most 64, and not begin with 'amq.'")
         if not 1 <= self.partitions <= 1024:
             raise ValueError("PARTITIONS must be between 1 and 1024")
         if not 1 <= self.batch <= 1000:
@@ -47,11 +55,14 @@ class BusOptions:
             raise ValueError("LEASE must be at least 2 s: it is renewed at a third of itself")
         if self.poll_interval < timedelta(milliseconds=5):
             raise ValueError("POLL_INTERVAL must be at least 5 ms")
+        if self.confirm_timeout < timedelta(milliseconds=100):
+            raise ValueError("CONFIRM_TIMEOUT must be at least 100 ms")
 
     @property
     def scheme(self) -> str:
         """What stands before ``://``; it is never part of a secret."""
-        return urlsplit(self.url).scheme or self.url
+        found = _SCHEME.match(self.url)
+        return found[1].lower() if found else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +83,15 @@ class MessagingOptions:
         if self.default_bus not in self.buses:
             hint = did_you_mean(self.default_bus, self.buses)
             raise ValueError(f"DEFAULT_BUS {self.default_bus!r} is not in BUSES{hint}")
+        for alias in self.buses:
+            if GROUP.fullmatch(alias) is None:
+                raise ValueError(f"the bus {alias!r} must be called by letters, digits, '_' and '-', at most 64")
+        if GROUP.fullmatch(self.default_group) is None:
+            raise ValueError(f"DEFAULT_GROUP {self.default_group!r} is not usable in a queue name")
+        if self.drain_timeout < timedelta(0):
+            raise ValueError("DRAIN_TIMEOUT must not be negative")
+        if self.retention < timedelta(hours=1):
+            raise ValueError("RETENTION must be at least 1 h")
 
 
 options = section("MESSAGING", MessagingOptions)

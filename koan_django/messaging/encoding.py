@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,9 +13,10 @@ from django.utils.functional import Promise, SimpleLazyObject
 from django.utils.safestring import SafeString
 
 from koan_django.core.exceptions import RegistrationError
-from koan_django.core.redaction import MASK, redact
+from koan_django.core.redaction import redact
 
 from .exceptions import UnreadableMessageError
+from .masking import masked, sensitive_names
 
 if TYPE_CHECKING:
     from .messages import Message
@@ -28,11 +30,13 @@ _upcasts: dict[type[Message], dict[int, Upcast]] = {}
 def upcaster(cls: type[Message], *, from_version: int) -> Callable[[Upcast], Upcast]:
     """Register the step from ``from_version`` of the body to the next one. It takes and returns plain JSON."""
 
+    from .messages import version_of
+
     def decorate(function: Upcast) -> Upcast:
-        if from_version < 1 or from_version >= cls._meta.version:
+        version = version_of(cls)
+        if not 1 <= from_version < version:
             raise RegistrationError(
-                f"{cls.__name__} has no version {from_version} to lift",
-                why=f"its version is {cls._meta.version}",
+                f"{cls.__name__} has no version {from_version} to lift", why=f"its version is {version}"
             )
         _upcasts.setdefault(cls, {})[from_version] = function
         return function
@@ -55,7 +59,9 @@ def encode(message: Message) -> bytes:
     try:
         body = _encoder.encode(message)
         decoder(type(message)).decode(body)
-    except (msgspec.ValidationError, TypeError) as error:
+        if b"null" in body:  # what JSON has no number for is written as null
+            _refuse_nan(msgspec.to_builtins(message, enc_hook=_hook), "$")
+    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise TypeError(f"{type(message).__name__} cannot be sent: {error}") from None
     return body
 
@@ -74,7 +80,9 @@ def decode(cls: type[M], body: bytes, version: int) -> M:
             return msgspec.convert(_lift(cls, msgspec.json.decode(body), version, current), cls)
         found: M = decoder(cls).decode(body)
         return found
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, ValueError, KeyError, TypeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # an upcaster may raise anything
         why = str(error) or type(error).__name__
         if version > current:
             why = f"version {version} is newer than {current}: {why}"
@@ -88,22 +96,34 @@ def decode(cls: type[M], body: bytes, version: int) -> M:
 def readable(body: bytes, cls: type[Message] | None) -> Any:
     """Return ``body`` for people: parsed if it can be, with sensitive fields masked."""
     try:
-        parsed = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+        names = sensitive_names(cls)
+    except (NameError, TypeError) as error:
+        return f"{len(body)} bytes, not shown: what is sensitive in them is not known ({error})"
+    try:
+        return redact(masked(msgspec.json.decode(body), names))
+    except (msgspec.DecodeError, RecursionError):
+        if names:
+            return f"{len(body)} bytes, not shown: they are not JSON, and some of the fields are sensitive"
         return redact(body[:2000].decode("utf-8", "replace"))
-    return redact(_masked(parsed, cls._meta.sensitive_names if cls else frozenset()))
-
-
-def _masked(value: Any, names: frozenset[str]) -> Any:
-    if isinstance(value, dict):
-        return {key: MASK if key in names else _masked(item, names) for key, item in value.items()}
-    return [_masked(item, names) for item in value] if isinstance(value, list) else value
 
 
 def _lift(cls: type[Message], body: dict[str, Any], version: int, current: int) -> dict[str, Any]:
     for step in range(version, current):
+        if step not in _upcasts[cls]:
+            raise ValueError(f"nothing lifts version {step} to {step + 1}")
         body = _upcasts[cls][step](body)
     return body
+
+
+def _refuse_nan(value: Any, path: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise TypeError(f"{value} is no number that JSON can hold - at `{path}`")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_nan(item, f"{path}.{key}")
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _refuse_nan(item, f"{path}[...]")
 
 
 def _hook(value: object) -> object:

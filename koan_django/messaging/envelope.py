@@ -24,6 +24,8 @@ TENANT = "koan-tenant"
 IDEMPOTENCY_KEY = "koan-idempotency-key"
 PARTITION_KEY = "koan-partition-key"
 TRACEPARENT = "traceparent"
+#: Bounds of what is stored in columns, in characters.
+ID_LENGTH, ALIAS_LENGTH, TENANT_LENGTH = 128, 200, 64
 OWN = frozenset(
     {VERSION, SENT_AT, ATTEMPT, CORRELATION, CAUSATION, TENANT, IDEMPOTENCY_KEY, PARTITION_KEY, TRACEPARENT}
 )

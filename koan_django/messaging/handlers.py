@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
@@ -13,7 +11,8 @@ from koan_django.core.registry import origin_of
 
 from .conf import options
 from .messages import Message
-from .routing import is_pattern, matches, specificity
+from .objections import objections, positional
+from .routing import matches, specificity
 
 if TYPE_CHECKING:
     from koan_django.core.retry import RetryPolicy
@@ -23,10 +22,6 @@ if TYPE_CHECKING:
 X = TypeVar("X")
 M = TypeVar("M", bound=Message)
 R = TypeVar("R", bound=Awaitable[None] | None)
-
-#: A group is part of queue names.
-_GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_PATTERN = re.compile(r"([A-Za-z0-9_-]+|\*|#)(\.([A-Za-z0-9_-]+|\*|#))*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +39,6 @@ class Handler:
     max_attempts: int | None
     pinned: bool
     takes_context: bool
-    is_async: bool
     origin: str
 
     @property
@@ -218,13 +212,8 @@ def _described(
     max_attempts: int | None,
 ) -> Handler:
     origin = origin_of(function)
-    _refuse(
-        group is not None and not _GROUP.fullmatch(group), origin, f"the group {group!r} is not usable in a queue name"
-    )
-    _refuse(isinstance(message, str) and not _PATTERN.fullmatch(message), origin, f"{message!r} is not a pattern")
-    _refuse(batch is not None and batch < 1, origin, "batch must be at least 1")
-    _refuse(batch is not None and not atomic, origin, "a batch is one transaction: leave out atomic=False")
-    _refuse(max_attempts is not None and max_attempts < 1, origin, "max_attempts must be at least 1")
+    for why in objections(function, message, group, name or origin, batch, atomic, max_attempts):
+        raise RegistrationError(f"{origin} cannot be a handler", why=why)
     return Handler(
         name=name or origin,
         function=function,
@@ -236,26 +225,11 @@ def _described(
         atomic=atomic,
         max_attempts=max_attempts,
         pinned=name is not None,
-        takes_context=_positional(function, origin) == 2,
-        is_async=inspect.iscoroutinefunction(function),
+        takes_context=len(positional(function)) == 2,
         origin=origin,
     )
 
 
-def _positional(function: Callable[..., Any], origin: str) -> int:
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    count = sum(parameter.kind in kinds for parameter in inspect.signature(function).parameters.values())
-    _refuse(count not in (1, 2), origin, f"it takes {count} arguments, not (message) or (message, context)")
-    return count
-
-
-def _refuse(condition: bool, origin: str, why: str) -> None:
-    if condition:
-        raise RegistrationError(f"{origin} cannot be a handler", why=why)
-
-
 def overlaps(one: Handler, other: Handler) -> bool:
     """Whether both would receive the same alias in the same group with nothing to choose between them."""
-    if (one.bus, one.group) != (other.bus, other.group):
-        return False
-    return one.binding == other.binding and is_pattern(one.binding) == is_pattern(other.binding)
+    return (one.bus, one.group, one.binding) == (other.bus, other.group, other.binding)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 
 import msgspec
 from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 
-from koan_django.core.redaction import MASK
-from koan_django.core.registry import Registry, origin_of
+from koan_django.core.registry import origin_of
 from koan_django.core.suggestions import did_you_mean
 
 from . import meta
+from .masking import shown
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -21,12 +22,18 @@ if TYPE_CHECKING:
 
 #: Options of ``class Meta``, and whether a subclass inherits them.
 _META_OPTIONS = {"abstract": False, "alias": False, "version": False, "bus": True}
+_META_TYPES: dict[str, tuple[type, str]] = {
+    "abstract": (bool, "True or False"),
+    "alias": (str, "text"),
+    "version": (int, "a whole number from 1"),
+    "bus": (str, "text"),
+}
 #: A field of such a name would hide the method without a word.
 _RESERVED = ("send", "asend", "send_to", "asend_to", "Meta")
 
 #: Every concrete message class, by module and qualified name. Aliases resolve on first use.
 _classes: dict[str, type[Message]] = {}
-aliases: Registry[type[Message]] = Registry("message alias")
+_by_alias: dict[str, type[Message]] = {}
 
 
 def _own_meta(cls: type) -> dict[str, Any]:
@@ -47,9 +54,14 @@ def _own_meta(cls: type) -> dict[str, Any]:
 
 
 def _check_meta(name: str, declared: Any) -> None:
-    for option in vars(declared) if declared is not None else ():
-        if not option.startswith("__") and option not in _META_OPTIONS:
+    for option, value in vars(declared).items() if declared is not None else ():
+        if option.startswith("__"):
+            continue
+        if option not in _META_OPTIONS:
             raise TypeError(f"{name}.Meta has no option {option!r}{did_you_mean(option, _META_OPTIONS)}")
+        kind, words = _META_TYPES[option]
+        if type(value) is not kind or (isinstance(value, int) and option == "version" and value < 1):
+            raise TypeError(f"{name}.Meta.{option} is {value!r}, not {words}")
 
 
 def _default_alias(cls: type) -> str | None:
@@ -79,6 +91,7 @@ class MessageMeta(msgspec.StructMeta):
                 )
         if namespace.get("__module__") != __name__ and not _own_meta(cls).get("abstract"):
             _classes[origin_of(cls)] = cls
+            _by_alias.clear()
         return cls
 
     @property
@@ -164,9 +177,7 @@ class Message(msgspec.Struct, metaclass=MessageMeta, frozen=True):
         return await asend(self, delay=delay, eta=eta, bus=bus, priority=priority, group=group)
 
     def __repr__(self) -> str:
-        hidden = type(self)._meta.sensitive_names
-        shown = (f"{name}={MASK if name in hidden else repr(getattr(self, name))}" for name in self.__struct_fields__)
-        return f"{type(self).__name__}({', '.join(shown)})"
+        return shown(self)
 
 
 def classes() -> list[type[Message]]:
@@ -174,9 +185,21 @@ def classes() -> list[type[Message]]:
     return list(_classes.values())
 
 
+def version_of(cls: type[Message]) -> int:
+    """Return the version of ``cls``; unlike ``cls._meta`` it may be asked before the apps are ready."""
+    version: int = _own_meta(cls).get("version", 1)
+    return version
+
+
+def is_abstract(cls: type[Message]) -> bool:
+    """Whether ``cls`` only serves to be derived from."""
+    return cls is Message or bool(_own_meta(cls).get("abstract"))
+
+
 def by_alias(alias: str) -> type[Message] | None:
-    """Return the class with ``alias``, or ``None``; raises when two classes claim one."""
-    if len(aliases) != len(_classes):
-        for origin, cls in list(_classes.items()):
-            aliases.add(cls._meta.alias, cls, origin=origin)
-    return aliases.get(alias)
+    """Return the class with ``alias``, or ``None``. What is wrong with a class is for the checks to say."""
+    if not _by_alias:
+        for cls in _classes.values():
+            with suppress(ImproperlyConfigured, NameError, TypeError):
+                _by_alias.setdefault(cls._meta.alias, cls)
+    return _by_alias.get(alias)

@@ -1,16 +1,20 @@
-"""What a message class says about itself: alias, version, keys, headers and what must not be shown."""
+"""What a message class says about itself: alias, version, keys and headers."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 from uuid import UUID
 
 import msgspec
 
+from .envelope import ALIAS_LENGTH, OWN
 from .markers import IDEMPOTENCY, PARTITION, SENSITIVE, Header, Marker
+from .masking import hints_of, markers_of
 
 if TYPE_CHECKING:
     from .messages import Message
@@ -18,8 +22,7 @@ if TYPE_CHECKING:
 #: Words of letters, digits, ``_`` and ``-`` joined by dots. The last word may not look like a partition.
 ALIAS = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _PARTITION_WORD = re.compile(r"(^|\.)p\d*$")
-#: RabbitMQ's limit for a routing key is 255 bytes; the partition takes the rest.
-ALIAS_LENGTH = 200
+_HEADER = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,24 +35,35 @@ class MessageOptions:
     pinned: bool
     partition_field: str | None
     idempotency_fields: tuple[str, ...]
+    #: (field, header)
     header_fields: tuple[tuple[str, str], ...]
-    #: Names of fields, at any depth, whose values are masked. Names as they stand on the wire.
-    sensitive_names: frozenset[str]
+    #: Key fields that are sensitive: a digest of their value travels in the header, not the value.
+    digested: frozenset[str]
 
     def partition_key(self, message: Message) -> str | None:
         """Return the text that decides the partition, or ``None``."""
-        return None if self.partition_field is None else canonical(getattr(message, self.partition_field))
+        return None if self.partition_field is None else self._key(message, self.partition_field)
 
     def idempotency_key(self, message: Message) -> str | None:
-        """Return the text that identifies the work, or ``None``: then the message id does."""
-        if not self.idempotency_fields:
+        """Return the text that identifies the work, or ``None``: then the message id does.
+
+        A key that is ``None``, or has a part that is, identifies nothing.
+        """
+        if any(getattr(message, name) is None for name in self.idempotency_fields):
             return None
-        return "|".join(canonical(getattr(message, name)) for name in self.idempotency_fields)
+        parts = [self._key(message, name) for name in self.idempotency_fields]
+        if len(parts) < 2:
+            return parts[0] if parts else None
+        return msgspec.json.encode(parts).decode()  # joined by a separator, ("a|b", "c") would equal ("a", "b|c")
 
     def headers(self, message: Message) -> dict[str, str]:
         """Return the headers taken from fields; ``None`` is left out."""
         found = ((header, getattr(message, name)) for name, header in self.header_fields)
         return {header: canonical(value) for header, value in found if value is not None}
+
+    def _key(self, message: Message, name: str) -> str:
+        text = canonical(getattr(message, name))
+        return hashlib.sha256(text.encode()).hexdigest()[:32] if name in self.digested else text
 
 
 def canonical(value: object) -> str:
@@ -57,7 +71,7 @@ def canonical(value: object) -> str:
     if isinstance(value, Enum):
         return canonical(value.value)
     if isinstance(value, str):
-        return value
+        return str(value)
     if isinstance(value, int | UUID):
         return str(value)
     return msgspec.json.encode(value).decode()
@@ -74,28 +88,34 @@ def alias_problem(alias: str) -> str | None:
     return None
 
 
-def markers_of(hint: Any) -> set[Marker]:
-    """Return the markers that stand directly on ``hint``, through containers and unions but not into structs."""
-    if get_origin(hint) is Annotated:
-        base, *extras = get_args(hint)
-        return {extra for extra in extras if isinstance(extra, Marker)} | markers_of(base)
-    found: set[Marker] = set()
-    for argument in get_args(hint):
-        found |= markers_of(argument)
-    return found
+def header_problem(name: str) -> str | None:
+    """Return why ``name`` cannot be the header of a field, or ``None``."""
+    if _HEADER.fullmatch(name) is None:
+        return "a header is a letter and up to 63 letters, digits, '_', '.' and '-'"
+    if name.lower() in OWN or name.lower().startswith(("koan-", "x-death", "x-first-death", "x-last-death")):
+        return "that header has a meaning already"
+    return "RabbitMQ would route by that header" if name in ("CC", "BCC") else None
 
 
 def top_markers(hint: Any) -> set[Marker]:
     """Return the markers on the field itself, not inside a container or a union."""
+    return {extra for extra in extras_of(hint) if isinstance(extra, Marker)}
+
+
+def idempotency_markers(hint: Any) -> set[Marker]:
+    """Return the markers on the field itself or on what it is when it is not ``None``."""
+    if get_origin(hint) in (Union, UnionType):
+        return set().union(*(idempotency_markers(argument) for argument in get_args(hint)))
+    inner = idempotency_markers(get_args(hint)[0]) if get_origin(hint) is Annotated else set()
+    return top_markers(hint) | inner
+
+
+def extras_of(hint: Any) -> list[object]:
+    """Return the metadata of ``hint``, nested ``Annotated`` included."""
     if get_origin(hint) is not Annotated:
-        return set()
+        return []
     base, *extras = get_args(hint)
-    return {extra for extra in extras if isinstance(extra, Marker)} | top_markers(base)
-
-
-def hints_of(struct: type) -> dict[str, Any]:
-    """Return the annotations of ``struct`` with their metadata."""
-    return get_type_hints(struct, include_extras=True)
+    return [*extras, *extras_of(base)]
 
 
 def build(cls: type[Message], meta: dict[str, Any], default_alias: str | None) -> MessageOptions:
@@ -109,39 +129,9 @@ def build(cls: type[Message], meta: dict[str, Any], default_alias: str | None) -
         bus=meta.get("bus"),
         pinned="alias" in meta,
         partition_field=partition[0] if partition else None,
-        idempotency_fields=tuple(name for name in fields if IDEMPOTENCY in top_markers(hints[name])),
+        idempotency_fields=tuple(name for name in fields if IDEMPOTENCY in idempotency_markers(hints[name])),
         header_fields=tuple(
-            (name, extra.name) for name in fields for extra in _extras(hints[name]) if isinstance(extra, Header)
+            (name, extra.name) for name in fields for extra in extras_of(hints[name]) if isinstance(extra, Header)
         ),
-        sensitive_names=frozenset(_sensitive(cls, set())),
+        digested=frozenset(name for name in fields if SENSITIVE in markers_of(hints[name])),
     )
-
-
-def _extras(hint: Any) -> list[object]:
-    if get_origin(hint) is not Annotated:
-        return []
-    base, *extras = get_args(hint)
-    return [*extras, *_extras(base)]
-
-
-def _sensitive(struct: type, seen: set[type]) -> set[str]:
-    """Collect masked names from ``struct`` and every struct it holds."""
-    if struct in seen:
-        return set()
-    seen.add(struct)
-    wire_names = dict(zip(struct.__struct_fields__, struct.__struct_encode_fields__, strict=True))  # type: ignore[attr-defined]
-    found: set[str] = set()
-    for name, hint in hints_of(struct).items():
-        if name not in wire_names:
-            continue
-        if SENSITIVE in markers_of(hint):
-            found |= {name, wire_names[name]}
-        for nested in _structs(hint):
-            found |= _sensitive(nested, seen)
-    return found
-
-
-def _structs(hint: Any) -> list[type]:
-    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
-        return [hint]
-    return [struct for argument in get_args(hint) for struct in _structs(argument)]

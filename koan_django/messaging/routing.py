@@ -27,11 +27,6 @@ def binding_key(pattern: str) -> str:
     return f"{pattern}.*"
 
 
-def is_pattern(text: str) -> bool:
-    """Whether ``text`` has a wildcard word."""
-    return any(word in ("*", "#") for word in text.split("."))
-
-
 def matches(pattern: str, alias: str) -> bool:
     """Whether a binding of ``pattern`` receives ``alias``, by the rules of AMQP 0-9-1.
 

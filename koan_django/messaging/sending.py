@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from asgiref.sync import sync_to_async
@@ -20,9 +21,12 @@ from .routing import partition_of, routing_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import datetime, timedelta
 
+    from .buses.base import Due
     from .messages import Message
+
+#: For all headers of a message. They travel in one frame, beside the reason of a dead letter.
+HEADER_BYTES = 32_768
 
 
 def send(
@@ -62,7 +66,8 @@ def send_many(
 ) -> list[Receipt]:
     """Send messages together; return their receipts in the same order.
 
-    Raises what :meth:`Message.send` raises, before anything was accepted on the bus in question.
+    Raises what :meth:`Message.send` raises: ``TypeError`` before anything was sent, ``UnroutableError`` of a broker
+    after the others were.
     """
     due = _due(delay, eta)
     _check_priority(priority)
@@ -114,6 +119,7 @@ def wrap(
 def _headers(message: Message, correlation_id: str, key: str | None) -> dict[str, str]:
     meta = type(message)._meta
     found = {
+        **meta.headers(message),
         wire.SENT_AT: timezone.now().isoformat(),
         wire.CORRELATION: correlation_id,
         wire.CAUSATION: causation.current(),
@@ -121,23 +127,31 @@ def _headers(message: Message, correlation_id: str, key: str | None) -> dict[str
         wire.TRACEPARENT: traceparent.current(),
         wire.IDEMPOTENCY_KEY: meta.idempotency_key(message),
         wire.PARTITION_KEY: key,
-        **meta.headers(message),
     }
-    return {name: value for name, value in found.items() if value is not None}
+    headers = {name: value for name, value in found.items() if value is not None}
+    size = sum(len(value.encode()) for value in headers.values())
+    if size > HEADER_BYTES or any("\x00" in value for value in headers.values()):
+        raise ValueError(
+            f"the keys and header fields of this {type(message).__name__} cannot travel: they take {size} bytes of"
+            f" {HEADER_BYTES}, and may not hold NUL"
+        )
+    return headers
 
 
-def _due(delay: timedelta | None, eta: datetime | None) -> datetime | None:
+def _due(delay: timedelta | None, eta: datetime | None) -> Due:
     if delay is not None and eta is not None:
         raise TypeError("give delay= or eta=, not both")
-    if eta is not None and timezone.is_naive(eta):
-        raise TypeError("eta= needs a time zone: use django.utils.timezone")
-    if delay is not None and delay.total_seconds() < 0:
+    if delay is not None and not isinstance(delay, timedelta):
+        raise TypeError(f"delay={delay!r} is not a timedelta")
+    if eta is not None and (not isinstance(eta, datetime) or timezone.is_naive(eta)):
+        raise TypeError("eta= needs a datetime with a time zone: use django.utils.timezone")
+    if delay is not None and delay < timedelta(0):
         raise ValueError("delay= must not be negative")
-    return timezone.now() + delay if delay is not None else eta
+    return eta if delay is None else delay
 
 
 def _check_priority(priority: int) -> None:
-    if not 0 <= priority <= 9:
+    if not isinstance(priority, int) or not 0 <= priority <= 9:
         raise ValueError(f"priority={priority} is not between 0 and 9")
 
 

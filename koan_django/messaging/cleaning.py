@@ -1,0 +1,35 @@
+"""Makes what strangers and exceptions write fit for the columns of a database."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from . import envelope as wire
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: How long the columns are that hold what a header says.
+_LENGTHS = {wire.CORRELATION: wire.ID_LENGTH, wire.CAUSATION: wire.ID_LENGTH, wire.TENANT: wire.TENANT_LENGTH}
+
+
+def clean(value: object, length: int | None = None) -> str:
+    """Return ``value`` as text that every database takes: without NUL and lone surrogates, cut to ``length``."""
+    text = str(value).replace("\x00", "?")
+    return text.encode("utf-8", "replace").decode()[:length]
+
+
+def identifier(value: object) -> str:
+    """Return ``value`` as a message id. One that does not fit is shortened in a way that keeps different ids apart."""
+    text = str(value)
+    fit = clean(text, wire.ID_LENGTH)
+    if fit == text:
+        return fit
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return f"{fit[: wire.ID_LENGTH - 33]}-{digest}"
+
+
+def clean_headers(headers: Mapping[str, object]) -> dict[str, str]:
+    """Return ``headers`` with text for values."""
+    return {clean(name): clean(value, _LENGTHS.get(name)) for name, value in headers.items()}

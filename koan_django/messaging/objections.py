@@ -1,0 +1,67 @@
+"""What is wrong with the declaration of a handler."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import TYPE_CHECKING, Any
+
+from .conf import GROUP
+from .messages import Message, is_abstract
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_PATTERN = re.compile(r"([A-Za-z0-9_-]+|\*|#)(\.([A-Za-z0-9_-]+|\*|#))*")
+#: Of the column in which the inbox remembers it.
+NAME_LENGTH = 255
+
+
+def objections(
+    function: Callable[..., Any],
+    message: Any,
+    group: str | None,
+    name: str,
+    batch: int | None,
+    atomic: bool,
+    max_attempts: int | None,
+) -> Iterator[str]:
+    """Yield what is wrong with a declaration."""
+    if inspect.isclass(function) or not callable(function):
+        yield "it is not a function"
+    elif inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        yield "it is a generator: calling it would run nothing"
+    else:
+        yield from _signature_objections(function)
+    if isinstance(message, str):
+        if not _PATTERN.fullmatch(message):
+            yield f"{message!r} is not a pattern"
+    elif not (isinstance(message, type) and issubclass(message, Message)):
+        yield f"{message!r} is neither a message class nor a pattern; a generic message has no alias for each type"
+    elif is_abstract(message):
+        yield f"{message.__name__} is abstract: nothing of it is ever sent"
+    if group is not None and not GROUP.fullmatch(group):
+        yield f"the group {group!r} is not usable in a queue name"
+    if not 0 < len(name) <= NAME_LENGTH:
+        yield f"its name has {len(name)} characters, not 1 to {NAME_LENGTH}: give another name="
+    if batch is not None and batch < 1:
+        yield "batch must be at least 1"
+    if batch is not None and not atomic:
+        yield "a batch is one transaction: leave out atomic=False"
+    if max_attempts is not None and max_attempts < 1:
+        yield "max_attempts must be at least 1"
+
+
+def _signature_objections(function: Callable[..., Any]) -> Iterator[str]:
+    count = len(positional(function))
+    if count not in (1, 2):
+        yield f"it takes {count} arguments, not (message) or (message, context)"
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
+            yield f"nobody gives it the argument {parameter.name!r}"
+
+
+def positional(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Return the parameters that a handler is called with."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [parameter for parameter in inspect.signature(function).parameters.values() if parameter.kind in kinds]
