@@ -15,12 +15,14 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from koan_django.core import health
+from koan_django.core.redaction import redact_text
 from koan_django.core.telemetry import emit, span
 from koan_django.core.threads import DatabaseThread
 
 from . import events, handlers
 from .buses.base import Batch
 from .exceptions import WorkerLostError
+from .pacing import Pace, parts
 from .verdicts import Verdict, failed
 
 if TYPE_CHECKING:
@@ -33,13 +35,14 @@ logger = logging.getLogger(__name__)
 
 #: More batches than children keep the pool busy while verdicts travel back.
 AHEAD = 1
-#: A batch shares one child; a longer one would leave the others idle.
-BATCH_SECONDS = 0.02
 MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 15.0
 
 
 class Consumer(DatabaseThread):
-    """Consumes every group of ``bus`` that has handlers in this process."""
+    """Consumes every group of ``bus`` that has handlers in this process.
+
+    After :meth:`drain` the thread ends by itself once everything in flight is settled.
+    """
 
     def __init__(self, bus: Bus, pool: Pool) -> None:
         super().__init__(f"koan-bus-{bus.alias}")
@@ -47,16 +50,18 @@ class Consumer(DatabaseThread):
         self.pool = pool
         self.draining = threading.Event()
         self.in_flight: dict[int, Batch] = {}
-        self.error = ""
+        #: Why nothing is consumed, and what goes wrong although something is.
+        self.error = self.trouble = ""
         self.consuming = False
         self.handled = 0
         self._numbers = count()
         self._done: deque[tuple[int, list[Verdict] | None]] = deque()
+        self._judged: dict[int, list[tuple[Delivery, Verdict]]] = {}
         self._again: deque[Batch] = deque()
-        self._paces: dict[str, float] = {}
         groups = handlers.on_bus(bus.alias)
-        self._turn_of_groups: deque[str] = deque(groups)
-        self._wanted = {group: max(member.batch or 1 for member in members) for group, members in groups.items()}
+        self.groups: deque[str] = deque(groups)
+        wanted = {group: max(member.batch or 1 for member in members) for group, members in groups.items()}
+        self._pace = Pace(wanted, bus.options.batch)
 
     # what a bus does differently
 
@@ -97,7 +102,7 @@ class Consumer(DatabaseThread):
 
     def work(self) -> None:
         backoff = MIN_BACKOFF_SECONDS
-        while not self.stopping.is_set():
+        while not self._is_over():
             began = time.monotonic()
             try:
                 self.open()
@@ -105,33 +110,42 @@ class Consumer(DatabaseThread):
                 self._loop()
             except Exception as error:
                 self._note(error)
-                if time.monotonic() - began > MAX_BACKOFF_SECONDS:
-                    backoff = MIN_BACKOFF_SECONDS
-                self.stopping.wait(backoff)
-                backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
             finally:
                 self.consuming = False
                 self.shut()
+            if time.monotonic() - began > MAX_BACKOFF_SECONDS:
+                backoff = MIN_BACKOFF_SECONDS
+            self._rest(backoff)
+            backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
 
     def _loop(self) -> None:
-        while not self.stopping.is_set():
+        while True:
             busy = self._settle_done()
             self.keep()
             if not self.draining.is_set():
                 busy = self._fill() or busy
             elif self._again:
                 self._give_back_again()
+            if self._is_over():
+                return
             self.idle(busy)
 
+    def _is_over(self) -> bool:
+        return self.stopping.is_set() or (self.draining.is_set() and not self.unfinished())
+
+    def _rest(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not self._is_over():
+            self.stopping.wait(0.1)
+
     def drain(self) -> None:
-        """Fetch nothing more; what is in flight goes on. :attr:`is_busy` tells when it is over."""
+        """Fetch nothing more; what is in flight goes on. The thread ends when that is settled."""
         self.draining.set()
         self.wake()
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether something is in flight or not settled yet."""
-        return self.is_alive() and bool(self.in_flight or self._done or self._again)
+    def unfinished(self) -> bool:
+        """Whether something is in flight, or not settled yet."""
+        return bool(self.in_flight or self._again)
 
     def stop(self, timeout: float | None = None) -> None:
         self.stopping.set()
@@ -146,9 +160,11 @@ class Consumer(DatabaseThread):
             "in_flight": len(self.in_flight),
             "settled": self.handled,
         }
-        if self.consuming and self.is_alive():
-            return health.Finding(name, "healthy", "consuming", critical=True, data=data)
-        return health.Finding(name, "unhealthy", self.error or "not consuming", critical=True, data=data)
+        if not (self.consuming and self.is_alive()):
+            return health.Finding(name, "unhealthy", self.error or "not consuming", critical=True, data=data)
+        if self.trouble or self.draining.is_set():
+            return health.Finding(name, "degraded", self.trouble or "draining", critical=True, data=data)
+        return health.Finding(name, "healthy", "consuming", critical=True, data=data)
 
     def _fill(self) -> bool:
         """Hand over batches until the pool has enough, all groups in turn."""
@@ -158,31 +174,25 @@ class Consumer(DatabaseThread):
         if not self._has_room():
             return submitted
         waiting = set(self.waiting_groups())
-        for _ in range(len(self._turn_of_groups)):
-            if not self._has_room():
-                break  # whose turn it is now begins the next round
-            group = self._turn_of_groups[0]
-            self._turn_of_groups.rotate(-1)
+        for _ in range(len(self.groups)):
+            group = self.groups[0]
+            self.groups.rotate(-1)
             while group in waiting and self._has_room():
-                deliveries = self.fetch(group, self._limit(group))
-                if not deliveries:
+                if not self._take(group):
                     break
-                submitted = self._submit(Batch(self.bus.alias, group, tuple(deliveries))) or submitted
-                if len(self._turn_of_groups) > 1:
+                submitted = True
+                if len(self.groups) > 1:
                     break  # the next group's turn
         return submitted
 
+    def _take(self, group: str) -> bool:
+        """Fetch deliveries of ``group`` and hand them over; what is too large for one batch waits for its turn."""
+        fetched = parts(self.fetch(group, self._pace.limit(group)))
+        self._again.extend(Batch(self.bus.alias, group, part) for part in fetched[1:])
+        return bool(fetched) and self._submit(Batch(self.bus.alias, group, fetched[0]))
+
     def _has_room(self) -> bool:
         return len(self.in_flight) < self.pool.size + AHEAD
-
-    def _limit(self, group: str) -> int:
-        """As many messages as take :data:`BATCH_SECONDS`, and no fewer than a batch handler wants.
-
-        One by one until the first was timed.
-        """
-        pace = self._paces.get(group, BATCH_SECONDS)
-        quick = min(self.bus.options.batch, int(BATCH_SECONDS / max(pace, 1e-6)))
-        return max(self._wanted[group], quick)
 
     def _submit(self, batch: Batch) -> bool:
         number = next(self._numbers)
@@ -200,31 +210,25 @@ class Consumer(DatabaseThread):
         return False
 
     def _settle_done(self) -> bool:
-        finished = [self._done.popleft() for _ in range(len(self._done))]
-        settled: list[tuple[Delivery, Verdict]] = []
-        for number, verdicts in finished:
-            if number in self.in_flight:
-                settled += self._judged(self.in_flight[number], verdicts)
+        while self._done:
+            number, verdicts = self._done.popleft()
+            self._judged[number] = self._judge(self.in_flight[number], verdicts)
+        settled = [pair for pairs in self._judged.values() for pair in pairs]
         if settled:
-            try:
-                with span("messaging.settle", bus=self.bus.alias, messages=len(settled)):
-                    self.settle(settled)
-            except BaseException:
-                self._done.extendleft(reversed(finished))  # the work is done; only its settling is tried again
-                raise
+            with span("messaging.settle", bus=self.bus.alias, messages=len(settled)):
+                self.settle(settled)
             self.handled += len(settled)
-        for number, verdicts in finished:  # only now: a drain must not end before its work is settled
-            batch = self.in_flight.pop(number, None)
-            if batch is not None and verdicts is None and len(batch.deliveries) > 1:
+        judged, self._judged = self._judged, {}
+        for number, pairs in judged.items():  # only now: a drain must not end before its work is settled
+            batch = self.in_flight.pop(number)
+            if not pairs:
                 self._again.extend(Batch(batch.bus, batch.group, (each,)) for each in batch.deliveries)
-        return bool(finished)
+        return bool(judged)
 
-    def _judged(self, batch: Batch, verdicts: list[Verdict] | None) -> list[tuple[Delivery, Verdict]]:
-        """Pair deliveries with verdicts; a batch of several whose child died has none, it is run one by one."""
-        if verdicts is not None:
-            self._paces[batch.group] = (
-                0.7 * self._paces.get(batch.group, verdicts[0].seconds) + 0.3 * verdicts[0].seconds
-            )
+    def _judge(self, batch: Batch, verdicts: list[Verdict] | None) -> list[tuple[Delivery, Verdict]]:
+        """Pair deliveries with verdicts. A batch of several whose child died gets none, and is run one by one."""
+        if verdicts is not None and len(verdicts) == len(batch.deliveries):
+            self._pace.note(batch.group, verdicts[0].seconds)
             return list(zip(batch.deliveries, verdicts, strict=True))
         emit("messaging.child_lost", bus=self.bus.alias, group=batch.group, messages=len(batch.deliveries))
         if len(batch.deliveries) > 1:
@@ -238,11 +242,11 @@ class Consumer(DatabaseThread):
         return [(delivery, failed(delivery, found, error))]
 
     def _give_back_again(self) -> None:
-        batches, self._again = list(self._again), deque()
-        self.give_back([delivery for batch in batches for delivery in batch.deliveries])
+        self.give_back([delivery for batch in self._again for delivery in batch.deliveries])
+        self._again.clear()
 
     def _note(self, error: Exception) -> None:
-        text = f"{type(error).__name__}: {error}"
+        text = redact_text(f"{type(error).__name__}: {error}")
         if text != self.error:
             logger.warning("The bus %s is not consumed: %s; trying again", self.bus.alias, text)
         self.error = text

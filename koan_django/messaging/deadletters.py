@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from django.db import transaction
+from django.db import router, transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -28,7 +29,7 @@ def dead_letter(delivery: Delivery, verdict: Verdict) -> DeadLetter:
         group=delivery.group,
         reason=verdict.reason or "exhausted",
         handler=verdict.handler,
-        error_type=verdict.error_type[:255],
+        error_type=verdict.error_type,
         error=verdict.error,
         traceback=verdict.traceback,
         fingerprint=verdict.fingerprint,
@@ -42,11 +43,9 @@ def replay(dead: DeadLetter) -> Receipt:
 
     Raises :class:`MessagingError` when it was replayed or discarded meanwhile.
     """
-    from dataclasses import replace
-
     from .buses import registry
 
-    with transaction.atomic():
+    with transaction.atomic(using=router.db_for_write(type(dead))):
         _move(dead, "replayed", replayed_at=timezone.now(), replays=F("replays") + 1)
         envelope = replace(dead.envelope(), attempt=1)
         receipt = registry.get(dead.bus).send([envelope], None)[0]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from koan_django.core.process import identity
 from koan_django.core.redaction import redact
 
+from .cleaning import clean
 from .conf import options
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def event(
         correlation_id=envelope.correlation_id,
         causation_id=envelope.causation_id,
         tenant=envelope.tenant,
-        detail=str(redact(detail))[:500],
+        detail=clean(redact(detail), 500),
     )
 
 

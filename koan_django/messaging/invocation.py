@@ -9,10 +9,11 @@ import logging
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import async_to_sync
-from django.db import transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, transaction
 
 from koan_django.core.context import restore
 from koan_django.core.databases import keep_usable
@@ -22,13 +23,13 @@ from . import events, handlers
 from .buses import registry
 from .envelope import Context, Delivery
 from .exceptions import UnhandledMessageError
+from .handlers import Handler
 from .middleware import Call, applied
-from .verdicts import Verdict, failed
+from .verdicts import Verdict, failed, postponed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Awaitable, Iterator, Sequence
 
-    from .handlers import Handler
     from .messages import Message
 
 
@@ -44,82 +45,98 @@ class _Piece:
     value: Any
 
 
+@dataclass(slots=True)
+class _Run:
+    """One call of a handler. ``called`` once it really was: what failed before that is not its failure."""
+
+    bus: str
+    group: str
+    handler: Handler
+    pieces: list[_Piece]
+    called: bool = False
+
+
 def handle(bus: str, group: str, deliveries: Sequence[Delivery]) -> list[Verdict]:
     """Run the handlers of ``group`` for ``deliveries``, in order; return a verdict for each."""
-    verdicts: list[Verdict] = [Verdict("again")] * len(deliveries)
+    verdicts: dict[int, Verdict] = {}
     began = time.perf_counter()
+    rest = Verdict("again")
     try:
         keep_usable()
-        _handle(bus, group, deliveries, verdicts)
-    except BaseException:
-        logger.exception("Handling ended early; what was not run is handed out again")
+        for run in _runs(bus, group, deliveries, verdicts):
+            _perform(run, verdicts)
+    except BaseException as error:
+        logger.exception("Handling ended early; what was not run is looked at again in a moment")
+        rest = postponed(None, error)
     each = (time.perf_counter() - began) / max(len(deliveries), 1)
-    return [replace(verdict, seconds=each) for verdict in verdicts]
+    return [replace(verdicts.get(index, rest), seconds=each) for index in range(len(deliveries))]
 
 
-def _handle(bus: str, group: str, deliveries: Sequence[Delivery], verdicts: list[Verdict]) -> None:
-    waiting: list[_Piece] = []
-    current: Handler | None = None
+def _runs(bus: str, group: str, deliveries: Sequence[Delivery], verdicts: dict[int, Verdict]) -> Iterator[_Run]:
+    """Yield the calls to make: one for each message, or for neighbours that go to the same batch handler."""
+    run: _Run | None = None
     for index, delivery in enumerate(deliveries):
         found = handlers.find(bus, group, delivery.envelope.alias)
-        piece = _read(index, delivery, found, verdicts)
-        if piece is None or found is None:
+        try:
+            piece = _Piece(index, delivery, _read(delivery, found))
+        except Exception as error:
+            verdicts[index] = failed(delivery, found, error)
             continue
-        if waiting and (found is not current or len(waiting) >= (found.batch or 1)):
-            _run(bus, group, current, waiting, verdicts)
-            waiting = []
-        current = found
-        waiting.append(piece)
-    if waiting:
-        _run(bus, group, current, waiting, verdicts)
+        assert found is not None  # or it could not be read
+        if run is not None and (found is not run.handler or len(run.pieces) >= (found.batch or 1)):
+            yield run
+            run = None
+        run = run or _Run(bus, group, found, [])
+        run.pieces.append(piece)
+    if run is not None:
+        yield run
 
 
-def _read(index: int, delivery: Delivery, found: Handler | None, verdicts: list[Verdict]) -> _Piece | None:
-    """Decode a delivery, or put down why it cannot be handled."""
+def _read(delivery: Delivery, found: Handler | None) -> Any:
+    if found is None:
+        raise UnhandledMessageError(
+            f"the group {delivery.group!r} has no handler for {delivery.envelope.alias!r}",
+            why="the handler was removed, or this worker runs other code than the sender",
+            fix="Deploy the handler and replay the dead letter.",
+        )
+    return delivery.envelope.decode(found.message) if found.message else delivery.envelope
+
+
+def _perform(run: _Run, verdicts: dict[int, Verdict]) -> None:
     try:
-        if found is None:
-            raise UnhandledMessageError(
-                f"the group {delivery.group!r} has no handler for {delivery.envelope.alias!r}",
-                why="the handler was removed, or this worker runs other code than the sender",
-                fix="Deploy the handler and replay the dead letter.",
-            )
-        value = delivery.envelope.decode(found.message) if found.message else delivery.envelope
-        return _Piece(index, delivery, value)
-    except Exception as error:
-        verdicts[index] = failed(delivery, found, error)
-        return None
-
-
-def _run(bus: str, group: str, handler: Handler | None, pieces: list[_Piece], verdicts: list[Verdict]) -> None:
-    assert handler is not None
-    try:
-        verdicts_of_call = _attempt(bus, group, handler, pieces)
+        verdicts |= _attempt(run)
     except BaseException as error:
-        if len(pieces) > 1:  # one bad message must not condemn its batch
-            for piece in pieces:
-                _run(bus, group, handler, [piece], verdicts)
-            return
-        verdicts_of_call = {pieces[0].index: failed(pieces[0].delivery, handler, error)}
-    for index, verdict in verdicts_of_call.items():
-        verdicts[index] = verdict
+        if not run.called and isinstance(error, OperationalError | InterfaceError):  # the database is away
+            verdicts |= {piece.index: postponed(run.handler, error) for piece in run.pieces}
+        elif len(run.pieces) > 1:  # one bad message must not condemn its batch
+            for piece in run.pieces:
+                _perform(replace(run, pieces=[piece], called=False), verdicts)
+        else:
+            verdicts[run.pieces[0].index] = failed(run.pieces[0].delivery, run.handler, error)
 
 
-def _attempt(bus: str, group: str, handler: Handler, pieces: list[_Piece]) -> dict[int, Verdict]:
-    """Make one call and return its verdicts; everything it did is undone when it raises."""
-    call = Call(bus, group, handler, tuple(piece.delivery for piece in pieces))
-    first = call.deliveries[0].envelope
-    with restore(first.context()), _scope(handler), span("messaging.handle", **_metadata(call)) as outcome:
+def _attempt(run: _Run) -> dict[int, Verdict]:
+    """Make one call and return its verdicts; everything an atomic handler did is undone when it raises."""
+    handler = run.handler
+    call = Call(run.bus, run.group, handler, tuple(piece.delivery for piece in run.pieces))
+    context = call.deliveries[0].envelope.context()
+    with restore(context), _scope(handler), span("messaging.handle", **_metadata(call)) as outcome:
         began = time.perf_counter()
         with applied(call) as kept:
-            chosen = [piece for piece in pieces if piece.delivery in kept.deliveries]
-            if chosen:
-                _invoke(handler, chosen)
+            # By identity: two deliveries of a batch may be equal.
+            chosen = {id(delivery) for delivery in kept.deliveries}
+            fresh = [piece for piece in run.pieces if id(piece.delivery) in chosen]
+            if fresh:
+                _invoke(run, fresh)
+            duration = time.perf_counter() - began
             if handler.atomic:
-                registry.get(bus).complete(call.deliveries)
-            fresh = {piece.index for piece in chosen}
-            _record(bus, handler, pieces, fresh, time.perf_counter() - began)
-        outcome["duplicates"] = len(pieces) - len(fresh)
-    return {piece.index: Verdict("handled" if piece.index in fresh else "duplicate", handler.name) for piece in pieces}
+                registry.get(run.bus).complete(call.deliveries)
+                _record(run, fresh, duration)
+        if not handler.atomic:
+            _record_done(run, fresh, duration)
+        outcome["duplicates"] = len(run.pieces) - len(fresh)
+    done = {piece.index for piece in fresh}
+    return {p.index: Verdict("handled" if p.index in done else "duplicate", handler.name) for p in run.pieces}
 
 
 @contextmanager
@@ -131,13 +148,18 @@ def _scope(handler: Handler) -> Iterator[None]:
         yield
 
 
-def _invoke(handler: Handler, pieces: list[_Piece]) -> None:
+def _invoke(run: _Run, pieces: list[_Piece]) -> None:
+    run.called = True
+    handler = run.handler
     argument: Message | list[Any] = [piece.value for piece in pieces] if handler.batch else pieces[0].value
     arguments = (argument, _context(handler, pieces[0].delivery)) if handler.takes_context else (argument,)
-    if handler.is_async:
-        async_to_sync(handler.function)(*arguments)
-    else:
-        handler.function(*arguments)
+    result = handler.function(*arguments)
+    if isawaitable(result):  # also of a function that only wraps a coroutine function
+        async_to_sync(_awaited)(result)
+
+
+async def _awaited(result: Awaitable[object]) -> None:
+    await result
 
 
 def _context(handler: Handler, delivery: Delivery) -> Context:
@@ -159,18 +181,28 @@ def _context(handler: Handler, delivery: Delivery) -> Context:
     )
 
 
-def _record(bus: str, handler: Handler, pieces: list[_Piece], fresh: set[int], duration: float) -> None:
+def _record(run: _Run, fresh: list[_Piece], duration: float) -> None:
     """Note what was handled, in the handler's transaction if it has one."""
+    done = {piece.index for piece in fresh}
     events.record(
         events.event(
-            "handled" if piece.index in fresh else "duplicate",
-            bus,
-            replace(piece.delivery.envelope, group=piece.delivery.group),
-            handler=handler.name,
-            duration=duration / len(pieces) if piece.index in fresh else None,
+            "handled" if piece.index in done else "duplicate",
+            run.bus,
+            piece.delivery.envelope,
+            group=run.group,
+            handler=run.handler.name,
+            duration=duration / len(run.pieces) if piece.index in done else None,
         )
-        for piece in pieces
+        for piece in run.pieces
     )
+
+
+def _record_done(run: _Run, fresh: list[_Piece], duration: float) -> None:
+    """Note what was handled outside a transaction. It is done: a trail that fails must not have it done again."""
+    try:
+        _record(run, fresh, duration)
+    except DatabaseError:
+        logger.exception("%d messages were handled and their events not written", len(run.pieces))
 
 
 def _metadata(call: Call) -> dict[str, Any]:

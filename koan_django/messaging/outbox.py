@@ -6,18 +6,18 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.db import connections, router, transaction
-from django.utils import timezone
 
 from koan_django.core.retry import RetryPolicy
 
 from . import events
 from .envelope import Receipt
+from .querysets import available
 from .routing import partition_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
+    from .buses.base import Due
     from .envelope import Envelope
 
 #: Messages of one key share a lane. The number is part of stored rows and does not change.
@@ -41,16 +41,15 @@ def must_store(bus: str, envelopes: Sequence[Envelope]) -> bool:
     if connections[router.db_for_write(OutboxMessage)].in_atomic_block:
         return True
     lanes = {lane_of(envelope) for envelope in envelopes if envelope.partition_key}
-    return bool(lanes) and OutboxMessage.objects.pending(bus).filter(lane__in=lanes).exists()
+    return bool(lanes) and OutboxMessage.objects.all().primary().ahead(bus, lanes).exists()
 
 
-def store(bus: str, envelopes: Sequence[Envelope], due: datetime | None, error: str = "") -> list[Receipt]:
+def store(bus: str, envelopes: Sequence[Envelope], due: Due, error: str = "") -> list[Receipt]:
     """Write messages to the outbox, in the current transaction if there is one."""
     from .models import OutboxMessage
 
-    at = due or timezone.now()
     rows = [
-        OutboxMessage.holding(bus, each, lane=lane_of(each), available_at=at, last_error=error[:500])
+        OutboxMessage.holding(bus, each, lane=lane_of(each), last_error=error[:500], **available(due))
         for each in envelopes
     ]
     with transaction.atomic(using=router.db_for_write(OutboxMessage)):
@@ -60,7 +59,12 @@ def store(bus: str, envelopes: Sequence[Envelope], due: datetime | None, error: 
 
 
 def cancel(bus: str, message_id: str) -> bool:
-    """Delete a message that still waits; return whether it did."""
+    """Delete a message that was never due, and say so in the trail; return whether it was there."""
     from .models import OutboxMessage
 
-    return bool(OutboxMessage.objects.pending(bus).filter(message_id=message_id).delete()[0])
+    waiting = OutboxMessage.objects.all().primary().recallable(bus, message_id)
+    with transaction.atomic(using=waiting.db):
+        found = [row.envelope() for row in waiting]
+        gone = bool(found) and bool(waiting.delete()[0])
+        events.record(events.event("cancelled", bus, each) for each in found if gone)
+    return gone

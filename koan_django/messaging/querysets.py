@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
-from django.db import connections, models, transaction
+from django.db import connections, models, router, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
@@ -14,17 +15,36 @@ from koan_django.core.process import identity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import timedelta
 
+    from .buses.base import Due
     from .models import DeadLetter, OutboxMessage, QueuedDelivery  # noqa: F401  # named in base classes as text
+
+
+def available(due: Due) -> dict[str, Any]:
+    """Return the column that says from when on a row may be taken; by the database's clock unless a time is given."""
+    if due is None:
+        return {}
+    return {"available_at": Now() + due if isinstance(due, timedelta) else due}
 
 
 class OutboxQuerySet(models.QuerySet["OutboxMessage"]):
     """Messages that wait to be published."""
 
+    def primary(self) -> OutboxQuerySet:
+        """Read where is written: a replica may show what was published already."""
+        return self.using(router.db_for_write(self.model))
+
     def pending(self, bus: str) -> OutboxQuerySet:
         """Messages of ``bus`` that wait, now or for later."""
         return self.filter(bus=bus, state="pending")
+
+    def ahead(self, bus: str, lanes: Iterable[int]) -> OutboxQuerySet:
+        """Messages of these lanes that were due before now: what is sent after them must not overtake them."""
+        return self.pending(bus).filter(lane__in=list(lanes)).exclude(tries=0, available_at__gt=Now())
+
+    def recallable(self, bus: str, message_id: str) -> OutboxQuerySet:
+        """The message, if it was never due: what was may be on its way to the broker at this moment."""
+        return self.pending(bus).filter(message_id=message_id, tries=0, available_at__gt=Now())
 
     def due(self, bus: str, limit: int) -> list[OutboxMessage]:
         """The next messages to publish, in the order in which they were written."""
@@ -44,6 +64,10 @@ class OutboxQuerySet(models.QuerySet["OutboxMessage"]):
 class DeliveryQuerySet(LeasedQuerySet["QueuedDelivery"]):
     """The queue of the database bus."""
 
+    def primary(self) -> DeliveryQuerySet:
+        """Read where is written: a replica may show what was handled already."""
+        return self.using(router.db_for_write(self.model))
+
     def waiting(self, bus: str, group: str) -> DeliveryQuerySet:
         """Deliveries of a group that are due and nobody handles."""
         return self.filter(bus=bus, group=group, available_at__lte=Now()).free()  # type: ignore[return-value]
@@ -59,13 +83,14 @@ class DeliveryQuerySet(LeasedQuerySet["QueuedDelivery"]):
             pks = list(rows.values_list("pk", flat=True)[:limit])
             if not pks:
                 return []
-            self.filter(pk__in=pks).update(lease_owner=owner, lease_token=F("lease_token") + 1, lease_until=Now() + ttl)
+            free = self.filter(pk__in=pks).free()  # once more, for a database without row locks
+            free.update(lease_owner=owner, lease_token=F("lease_token") + 1, lease_until=Now() + ttl)
         return list(self.filter(pk__in=pks, lease_owner=owner).order_by("-priority", "id"))
 
     def extend(self, taken: Iterable[tuple[int, int]], ttl: timedelta) -> None:
-        """Hold on to deliveries, given as (pk, token), for another ``ttl``."""
+        """Hold on to deliveries, given as (pk, token), that nobody else has taken since, for another ``ttl``."""
         for token, pks in _by_token(taken):
-            self.filter(pk__in=pks).held(token).update(lease_until=Now() + ttl)
+            self.filter(pk__in=pks, lease_token=token).update(lease_until=Now() + ttl)
 
     def finish(self, taken: Iterable[tuple[int, int]]) -> int:
         """Delete deliveries, given as (pk, token), that nobody else has taken since; return how many."""

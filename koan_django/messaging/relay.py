@@ -7,6 +7,7 @@ database transaction is open while it talks to the broker.
 from __future__ import annotations
 
 import logging
+import time
 from collections import defaultdict
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from django.db import transaction
 from koan_django.core import health
 from koan_django.core.exceptions import LeaseLostError
 from koan_django.core.leases import Held, acquire
+from koan_django.core.redaction import redact_text
 from koan_django.core.telemetry import span
 from koan_django.core.threads import DatabaseThread
 
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BATCH = 500
-LEASE = timedelta(seconds=15)
+#: What a lease lasts beyond the wait for confirms: connecting, and writing down what became of the messages.
+LEASE_SPARE = timedelta(seconds=10)
+FRESH = timedelta(seconds=1)
 STANDBY_SECONDS = 2.0
 #: After an error of the database or the broker.
 PAUSE_SECONDS = 1.0
@@ -43,15 +47,16 @@ class Relay(DatabaseThread):
         self.bus = bus
         self.error = ""
         self.published = 0
+        self.lease = bus.options.confirm_timeout + LEASE_SPARE
         self._held: Held | None = None
+        self._renewed = 0.0
 
     def work(self) -> None:
         while not self.stopping.is_set():
             try:
                 pause = self._round()
-                self.error = ""
             except Exception as error:
-                self._note(error)
+                self._note(f"{type(error).__name__}: {error}")
                 pause = PAUSE_SECONDS
             self.stopping.wait(pause)
         self._let_go()
@@ -65,52 +70,56 @@ class Relay(DatabaseThread):
 
     def _round(self) -> float:
         """Publish one batch; return how long to wait before the next."""
-        if not self._holds():
-            return STANDBY_SECONDS
         with self.turn():
-            rows = self._due()
+            rows = self._due() if self._holds(self.lease / 3) else None
+            if rows and not self._holds(FRESH):
+                rows = None
         if not rows:
-            return self.bus.options.poll_interval.total_seconds()
+            self.error = ""
+            return STANDBY_SECONDS if rows is None else self.bus.options.poll_interval.total_seconds()
         with span("messaging.relay", bus=self.bus.alias, messages=len(rows)):
             outcomes = self.bus.publish([row.envelope() for row in rows])
         with self.turn():
             self._apply(rows, outcomes)
-        stuck = any(outcome.state == "unsent" for outcome in outcomes)
+        stuck = next((outcome.reason for outcome in outcomes if outcome.state == "unsent"), "")
+        self._note(stuck)
         return PAUSE_SECONDS if stuck else 0.0
 
     def _due(self) -> list[OutboxMessage]:
         from .models import OutboxMessage
 
-        return OutboxMessage.objects.all().due(self.bus.alias, BATCH)
+        return OutboxMessage.objects.all().primary().due(self.bus.alias, 1 if self.error else BATCH)
 
-    def _holds(self) -> bool:
-        """Hold the lease, or try to take it."""
-        with self.turn():
+    def _holds(self, age: timedelta) -> bool:
+        """Hold the lease, renewed no longer than ``age`` ago, or try to take it."""
+        if self._held is not None and time.monotonic() - self._renewed < age.total_seconds():
+            return True
+        now = time.monotonic()
+        try:
             if self._held is not None:
-                try:
-                    self._held.renew()
-                    return True
-                except LeaseLostError:
-                    self._held = None
-            self._held = acquire(f"koan_messaging.relay.{self.bus.alias}", LEASE)
-            return self._held is not None
+                self._held.renew()
+        except LeaseLostError:
+            self._held = None
+        if self._held is None:
+            self._held = acquire(f"koan_messaging.relay.{self.bus.alias}", self.lease)
+        self._renewed = now
+        return self._held is not None
 
     def _apply(self, rows: list[OutboxMessage], outcomes: list[Outcome]) -> None:
         from .models import OutboxMessage
 
-        outbox = OutboxMessage.objects.all()
+        outbox = OutboxMessage.objects.all().primary()
         confirmed: list[OutboxMessage] = []
         failed: dict[tuple[timedelta, str], list[int]] = defaultdict(list)
-        with transaction.atomic():
+        with transaction.atomic(using=outbox.db):
             for row, outcome in zip(rows, outcomes, strict=True):
                 if outcome.state == "confirmed":
                     confirmed.append(row)
-                elif outcome.state == "returned":
+                elif outcome.state in ("returned", "impossible"):
                     outbox.park(row.pk, outcome.reason)
                     events.record([events.event("parked", self.bus.alias, row.envelope(), detail=outcome.reason)])
-                else:
-                    wait = timedelta(0) if outcome.state == "unsent" else BACKOFF.delay(row.tries + 2)
-                    failed[wait, outcome.reason].append(row.pk)
+                elif outcome.state != "unsent":  # those wait for the broker, and are tried again together
+                    failed[BACKOFF.delay(row.tries + 2), outcome.reason].append(row.pk)
             for (wait, reason), pks in failed.items():
                 outbox.put_off(pks, reason, wait)
             outbox.filter(pk__in=[row.pk for row in confirmed])._raw_delete(outbox.db)
@@ -122,8 +131,8 @@ class Relay(DatabaseThread):
             with self.turn():
                 self._held.release()
 
-    def _note(self, error: Exception) -> None:
-        text = f"{type(error).__name__}: {error}"
-        if text != self.error:
-            logger.warning("The outbox of %s is not published: %s; trying again", self.bus.alias, text)
-        self.error = text
+    def _note(self, trouble: str) -> None:
+        trouble = redact_text(trouble)
+        if trouble and trouble != self.error:
+            logger.warning("The outbox of %s is not published: %s; trying again", self.bus.alias, trouble)
+        self.error = trouble

@@ -12,13 +12,15 @@ from koan_django.core.classification import is_transient
 from koan_django.core.exceptions import LeaseLostError
 from koan_django.core.redaction import redact
 
+from .cleaning import clean
 from .exceptions import BusyError, UnhandledMessageError, UnreadableMessageError
 
 if TYPE_CHECKING:
     from .envelope import Delivery
     from .handlers import Handler
 
-#: ``handled`` and ``duplicate`` are over; ``postpone`` comes back without counting an attempt; ``again`` was not run.
+#: ``handled`` and ``duplicate`` are over; ``postpone`` comes back in a moment without counting an attempt; ``again``
+#: was not run and is handed out again at once.
 Outcome = Literal["handled", "duplicate", "retry", "postpone", "dead", "again"]
 
 POSTPONE = timedelta(seconds=2)
@@ -48,10 +50,15 @@ class Verdict:
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+def postponed(handler: Handler | None, error: BaseException) -> Verdict:
+    """Look again in a moment: the handler was not called, or somebody else has the message."""
+    return _verdict("postpone", handler, error, wait=POSTPONE)
+
+
 def failed(delivery: Delivery, handler: Handler | None, error: BaseException) -> Verdict:
     """Decide between another attempt and the dead letters."""
     if isinstance(error, BusyError | LeaseLostError):  # somebody else has it; looking again tells how it ended
-        return _verdict("postpone", handler, error, wait=POSTPONE)
+        return postponed(handler, error)
     if isinstance(error, UnreadableMessageError):
         return _verdict("dead", handler, error, reason="unreadable")
     if handler is None or isinstance(error, UnhandledMessageError):
@@ -76,8 +83,15 @@ def _verdict(
         outcome=outcome,
         handler=handler.name if handler else "",
         reason=reason,
-        error_type=f"{type(error).__module__}.{type(error).__qualname__}",
-        error=str(redact(str(error)))[:ERROR_LENGTH],
-        traceback=str(redact(trace))[-TRACEBACK_LENGTH:],
+        error_type=clean(f"{type(error).__module__}.{type(error).__qualname__}", 255),
+        error=clean(redact(_text_of(error)), ERROR_LENGTH),
+        traceback=clean(redact(trace))[-TRACEBACK_LENGTH:],
         wait=wait,
     )
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # somebody else's __str__
+        return "an error that cannot be shown"

@@ -35,7 +35,8 @@ class OutboxMessageAdmin(EnvelopeAdmin):
     @operation(permission="publish", description=_("Publish selected messages now"))
     def publish(self, request: HttpRequest, row: OutboxMessage) -> str:
         """Let the relay try at once, parked ones too."""
-        OutboxMessage.objects.filter(pk=row.pk).update(state="pending", available_at=Now())
+        if not OutboxMessage.objects.filter(pk=row.pk).update(state="pending", available_at=Now()):
+            raise MessagingError(f"{row} was published meanwhile")
         return "due now"
 
     @operation(permission="publish", description=_("Discard selected messages"), destructive=True)

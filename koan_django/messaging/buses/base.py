@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias
 
 from koan_django.messaging.envelope import Delivery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import datetime
 
     from koan_django.messaging.conf import BusOptions
     from koan_django.messaging.consumer import Consumer
     from koan_django.messaging.envelope import Envelope, Receipt
     from koan_django.messaging.verdicts import Verdict
+
+
+#: From when on a message may be handled: at once, at a time, or so much later by the clock of whoever keeps it.
+Due: TypeAlias = datetime | timedelta | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +79,7 @@ class Bus(ABC):
         self.options = options
 
     @abstractmethod
-    def send(self, envelopes: Sequence[Envelope], due: datetime | None) -> list[Receipt]:
+    def send(self, envelopes: Sequence[Envelope], due: Due) -> list[Receipt]:
         """Accept messages, addressed to all their groups or to ``envelope.group``; not before ``due``.
 
         Raises :class:`~koan_django.messaging.exceptions.UnroutableError` when no group receives one of them.
@@ -87,7 +91,7 @@ class Bus(ABC):
 
     @abstractmethod
     def cancel(self, message_id: str) -> bool:
-        """Take back a message that still waits in the database; return whether it did."""
+        """Take back a message that waits and that nobody has begun to handle or publish; return whether it did."""
 
     def complete(self, deliveries: Sequence[Delivery]) -> None:  # noqa: B027  # most have nothing to do
         """Settle ``deliveries`` inside the handler's transaction, where the bus can.

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from django.db import DatabaseError
+
 from koan_django.messaging import events, outbox
 from koan_django.messaging.envelope import Receipt
-from koan_django.messaging.exceptions import UnroutableError
+from koan_django.messaging.exceptions import MessagingError, UnroutableError
 
 from .base import Bus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
     from koan_django.messaging.envelope import Envelope
+
+    from .base import Due
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +31,10 @@ class Outcome:
 
     ``confirmed``: the broker has it. ``returned``: it routes nowhere. ``refused``: the broker said no (a full queue).
     ``unknown``: it was written and not answered; published again it keeps its id. ``unsent``: it was never written.
+    ``impossible``: it can never be written to this broker.
     """
 
-    state: Literal["confirmed", "returned", "refused", "unknown", "unsent"]
+    state: Literal["confirmed", "returned", "refused", "unknown", "unsent", "impossible"]
     reason: str = ""
 
 
@@ -38,7 +45,7 @@ class BrokerBus(Bus):
     def publish(self, envelopes: Sequence[Envelope]) -> list[Outcome]:
         """Publish and wait for the broker's answers, in order. Does not raise for a broker that is away."""
 
-    def send(self, envelopes: Sequence[Envelope], due: datetime | None) -> list[Receipt]:
+    def send(self, envelopes: Sequence[Envelope], due: Due) -> list[Receipt]:
         if due is not None or outbox.must_store(self.alias, envelopes):
             return outbox.store(self.alias, envelopes, due)
         return self._settle(envelopes, self.publish(envelopes))
@@ -47,22 +54,37 @@ class BrokerBus(Bus):
         return outbox.cancel(self.alias, message_id)
 
     def _settle(self, envelopes: Sequence[Envelope], outcomes: list[Outcome]) -> list[Receipt]:
-        """Record what was confirmed, keep what was not; then report what nobody receives."""
+        """Record what was confirmed, keep what was not; then report what can reach nobody."""
         pairs = list(zip(envelopes, outcomes, strict=True))
         confirmed = [envelope for envelope, outcome in pairs if outcome.state == "confirmed"]
-        events.record(
-            events.event(kind, self.alias, envelope) for envelope in confirmed for kind in ("sent", "published")
-        )
+        self._note(confirmed)
         receipts = {envelope.id: Receipt(envelope.id, "published", self.alias) for envelope in confirmed}
         kept = [(e, o) for e, o in pairs if o.state in ("refused", "unknown", "unsent")]
         if kept:
             stored = outbox.store(self.alias, [e for e, _ in kept], None, error=kept[0][1].reason)
             receipts.update({receipt.id: receipt for receipt in stored})
-        returned = [envelope for envelope, outcome in pairs if outcome.state == "returned"]
-        if returned:
-            raise UnroutableError(
-                f"{returned[0].alias} reaches nobody on the bus {self.alias!r}",
-                why=f"the broker returned {len(returned)} of {len(pairs)} messages: no queue is bound to the key",
-                fix="Start a worker whose handlers receive it: it declares the queues.",
-            )
+        for envelope, outcome in pairs:
+            if outcome.state in ("returned", "impossible"):
+                raise self._hopeless(envelope, outcome, len(pairs))
         return [receipts[envelope.id] for envelope in envelopes]
+
+    def _note(self, confirmed: Sequence[Envelope]) -> None:
+        """Write the events of messages that the broker has. A failure here must not make anybody send them again."""
+        try:
+            events.record(events.event(kind, self.alias, each) for each in confirmed for kind in ("sent", "published"))
+        except DatabaseError as error:
+            logger.warning("%d messages were published and their events not written: %s", len(confirmed), error)
+
+    def _hopeless(self, envelope: Envelope, outcome: Outcome, sent: int) -> MessagingError:
+        others = f" Of the {sent} messages of this call, those that can travel were sent." if sent > 1 else ""
+        if outcome.state == "impossible":
+            return MessagingError(
+                f"{envelope.alias} cannot travel on the bus {self.alias!r}",
+                why=outcome.reason,
+                fix=f"Make its keys and header fields shorter.{others}",
+            )
+        return UnroutableError(
+            f"{envelope.alias} reaches nobody on the bus {self.alias!r}",
+            why=f"{outcome.reason}: nobody has bound one",
+            fix=f"Start a worker whose handlers receive it: it declares the queues.{others}",
+        )

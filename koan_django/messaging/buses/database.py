@@ -11,10 +11,9 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from django.db import transaction
+from django.db import router, transaction
 from django.db.models import Count, Q
 from django.db.models.functions import Now
-from django.utils import timezone
 
 from koan_django.core.exceptions import LeaseLostError
 from koan_django.messaging import events, handlers
@@ -22,15 +21,18 @@ from koan_django.messaging.consumer import Consumer
 from koan_django.messaging.deadletters import dead_letter
 from koan_django.messaging.envelope import Delivery, Envelope, Receipt
 from koan_django.messaging.exceptions import UnroutableError
+from koan_django.messaging.querysets import available
 
 from .base import Bus, Capabilities, Depth, Pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from datetime import datetime
 
     from koan_django.messaging.models import QueuedDelivery
+    from koan_django.messaging.querysets import DeliveryQuerySet
     from koan_django.messaging.verdicts import Verdict
+
+    from .base import Due
 
 
 class DatabaseBus(Bus):
@@ -38,16 +40,15 @@ class DatabaseBus(Bus):
 
     capabilities = Capabilities(transactional=True, durable=True, shared=True, ordered=False)
 
-    def send(self, envelopes: Sequence[Envelope], due: datetime | None) -> list[Receipt]:
+    def send(self, envelopes: Sequence[Envelope], due: Due) -> list[Receipt]:
         from koan_django.messaging.models import QueuedDelivery
 
-        at = due or timezone.now()
         rows = [
-            QueuedDelivery.holding(self.alias, envelope, group=group, available_at=at)
+            QueuedDelivery.holding(self.alias, envelope, group=group, **available(due))
             for envelope in envelopes
             for group in self._groups(envelope)
         ]
-        with transaction.atomic():
+        with transaction.atomic(using=router.db_for_write(QueuedDelivery)):
             QueuedDelivery.objects.bulk_create(rows)
             events.record(events.event("sent", self.alias, envelope) for envelope in envelopes)
         return [Receipt(envelope.id, "accepted", self.alias) for envelope in envelopes]
@@ -71,13 +72,17 @@ class DatabaseBus(Bus):
     def cancel(self, message_id: str) -> bool:
         from koan_django.messaging.models import QueuedDelivery
 
-        waiting = QueuedDelivery.objects.filter(bus=self.alias, message_id=message_id).free()
-        return bool(waiting.delete()[0])
+        waiting = QueuedDelivery.objects.all().primary().filter(bus=self.alias, message_id=message_id).free()
+        with transaction.atomic(using=waiting.db):
+            found = [row.envelope() for row in waiting]
+            gone = bool(found) and bool(waiting.delete()[0])
+            events.record(events.event("cancelled", self.alias, each) for each in found if gone)
+        return gone
 
     def complete(self, deliveries: Sequence[Delivery]) -> None:
         from koan_django.messaging.models import QueuedDelivery
 
-        deleted = QueuedDelivery.objects.all().finish((each.ref, each.token) for each in deliveries)
+        deleted = QueuedDelivery.objects.all().primary().finish((each.ref, each.token) for each in deliveries)
         if deleted != len(deliveries):
             raise LeaseLostError(
                 "a delivery belongs to another worker now",
@@ -102,69 +107,59 @@ class DatabaseConsumer(Consumer):
         self._awake = threading.Event()
         self._renewed = time.monotonic()
 
-    def waiting_groups(self) -> Iterable[str]:
+    @property
+    def _rows(self) -> DeliveryQuerySet:
         from koan_django.messaging.models import QueuedDelivery
 
+        return QueuedDelivery.objects.all().primary()
+
+    def waiting_groups(self) -> Iterable[str]:
         with self.turn():
-            waiting = QueuedDelivery.objects.filter(bus=self.bus.alias, available_at__lte=Now()).free()
-            return list(waiting.values_list("group", flat=True).distinct())
+            return [group for group in self.groups if self._rows.waiting(self.bus.alias, group).exists()]
 
     def fetch(self, group: str, limit: int) -> list[Delivery]:
-        from koan_django.messaging.models import QueuedDelivery
-
         with self.turn():
-            rows = QueuedDelivery.objects.all().claim(self.bus.alias, group, limit, self.bus.options.lease)
+            rows = self._rows.claim(self.bus.alias, group, limit, self.bus.options.lease)
         return [self._delivery(row) for row in rows]
 
     def _delivery(self, row: QueuedDelivery) -> Delivery:
         return Delivery(row.envelope(), self.bus.alias, row.group, ref=row.pk, token=row.lease_token)
 
     def settle(self, settled: list[tuple[Delivery, Verdict]]) -> None:
-        from koan_django.messaging.models import QueuedDelivery
-
-        rows = QueuedDelivery.objects.all()
-        with self.turn(), transaction.atomic():
+        with self.turn(), transaction.atomic(using=self._rows.db):
             over = [d for d, v in settled if v.outcome in ("handled", "duplicate")]
-            rows.finish((each.ref, each.token) for each in over)
+            self._rows.finish((each.ref, each.token) for each in over)
             troubled = [(d, v) for d, v in settled if v.outcome in ("retry", "postpone", "again", "dead")]
             kept = [(d, v) for d, v in troubled if self._apply(d, v)]
             self.record(kept)
 
     def _apply(self, delivery: Delivery, verdict: Verdict) -> bool:
         """Put back or dead-letter one delivery; ``False`` when another worker has it now."""
-        from koan_django.messaging.models import QueuedDelivery
-
-        rows = QueuedDelivery.objects.all()
         if verdict.outcome == "dead":
-            if not rows.finish([(delivery.ref, delivery.token)]):
+            if not self._rows.finish([(delivery.ref, delivery.token)]):
                 return False
             dead_letter(delivery, verdict).save()
             return True
         attempt = delivery.envelope.attempt + (verdict.outcome == "retry")
-        return rows.put_back(delivery.ref, delivery.token, attempt=attempt, wait=verdict.wait, error=verdict.error)
+        return self._rows.put_back(
+            delivery.ref, delivery.token, attempt=attempt, wait=verdict.wait, error=verdict.error
+        )
 
     def give_back(self, deliveries: Iterable[Delivery]) -> None:
-        from koan_django.messaging.models import QueuedDelivery
-
         with self.turn():
             for each in deliveries:
-                QueuedDelivery.objects.all().put_back(
-                    each.ref, each.token, attempt=each.envelope.attempt, wait=timedelta(0), error=""
-                )
+                self._rows.put_back(each.ref, each.token, attempt=each.envelope.attempt, wait=timedelta(0), error="")
 
     def keep(self) -> None:
-        from koan_django.messaging.models import QueuedDelivery
-
         period = self.bus.options.lease.total_seconds() / 3
         if time.monotonic() - self._renewed < period:
             return
-        self._renewed = time.monotonic()
         held = [*self.in_flight.values(), *self._again]
         if held:
             with self.turn():
-                QueuedDelivery.objects.all().extend(
-                    ((each.ref, each.token) for batch in held for each in batch.deliveries), self.bus.options.lease
-                )
+                taken = ((each.ref, each.token) for batch in held for each in batch.deliveries)
+                self._rows.extend(taken, self.bus.options.lease)
+        self._renewed = time.monotonic()
 
     def idle(self, busy: bool) -> None:
         self._awake.wait(0 if busy else self.bus.options.poll_interval.total_seconds())

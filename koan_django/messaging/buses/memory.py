@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import threading
 from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
@@ -22,10 +23,11 @@ from .base import Bus, Capabilities, Depth, Pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from datetime import datetime
 
     from koan_django.messaging.conf import BusOptions
     from koan_django.messaging.verdicts import Verdict
+
+    from .base import Due
 
 
 class MemoryBus(Bus):
@@ -41,11 +43,11 @@ class MemoryBus(Bus):
         self.taken: dict[str, int] = {}
         self.arrived = threading.Event()
 
-    def send(self, envelopes: Sequence[Envelope], due: datetime | None) -> list[Receipt]:
+    def send(self, envelopes: Sequence[Envelope], due: Due) -> list[Receipt]:
         addressed = [
             (replace(envelope, group=group), group) for envelope in envelopes for group in self._groups(envelope)
         ]
-        at = due or timezone.now()
+        at = due if isinstance(due, datetime) else timezone.now() + (due or timedelta(0))
         for envelope, group in addressed:
             transaction.on_commit(partial(self.put, envelope, group, at))
         events.record(events.event("sent", self.alias, envelope) for envelope in envelopes)
@@ -85,11 +87,12 @@ class MemoryBus(Bus):
 
     def cancel(self, message_id: str) -> bool:
         with self._lock:
-            before = sum(map(len, self._queues.values()))
+            gone = [entry[3] for queue in self._queues.values() for entry in queue if entry[3].id == message_id]
             for group, queue in self._queues.items():
                 self._queues[group] = [entry for entry in queue if entry[3].id != message_id]
                 heapq.heapify(self._queues[group])
-            return sum(map(len, self._queues.values())) < before
+        events.record(events.event("cancelled", self.alias, replace(each, group="")) for each in gone[:1])
+        return bool(gone)
 
     def depths(self) -> list[Depth]:
         with self._lock:

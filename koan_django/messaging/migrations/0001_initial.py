@@ -128,7 +128,7 @@ class Migration(migrations.Migration):
                 'verbose_name_plural': 'queued deliveries',
                 'ordering': ('id',),
                 'abstract': False,
-                'indexes': [models.Index(fields=['bus', 'group', 'available_at'], name='koan_msg_delivery_due')],
+                'indexes': [models.Index(fields=['bus', 'group', '-priority', 'id'], name='koan_msg_delivery_turn')],
             },
         ),
     ]

@@ -7,23 +7,25 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
+from queue import SimpleQueue
 from typing import Any
 
 from koan_django.messaging.buses.base import Batch
+from koan_django.messaging.exceptions import BusUnavailableError
 from koan_django.messaging.invocation import handle
-from koan_django.messaging.verdicts import Verdict
+from koan_django.messaging.verdicts import Verdict, postponed
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False, slots=True)
 class _Job:
-    """A batch in Celery's hands. ``accepted`` once a child has it."""
+    """A batch in Celery's hands. ``result`` is what Celery knows it by, once it has it."""
 
     number: int
     batch: Batch
     done: Callable[[Batch, list[Verdict] | None], None]
-    accepted: bool = False
+    result: Any = None
 
 
 class CeleryPool:
@@ -35,6 +37,10 @@ class CeleryPool:
         self._jobs: dict[int, _Job] = {}
         self._numbers = count()
         self._lock = threading.Lock()
+        self._aside: SimpleQueue[_Job] | None = None
+        if hub is None and _is_solo(pool):
+            self._aside = SimpleQueue()
+            threading.Thread(target=self._run_aside, args=[self._aside], name="koan-solo", daemon=True).start()
         self.closing = False
 
     @property
@@ -47,47 +53,73 @@ class CeleryPool:
         if self.closing:
             return False
         job = _Job(next(self._numbers), batch, done)
-        self._jobs[job.number] = job
+        with self._lock:
+            self._jobs[job.number] = job
         self._hand_over(job)
         return True
 
     def resubmit(self) -> None:
-        """Submit again what no child has accepted.
+        """Submit again what Celery has discarded.
 
-        Celery discards waiting work without a word when it loses its own broker connection. A batch that a child did
-        accept meanwhile runs twice; the lease's token or the inbox lets one of them through.
+        It does so without a word, and without calling back, when it loses its own broker connection: its tasks would
+        come again. What is still in its cache is not lost.
         """
-        lost = [job for job in list(self._jobs.values()) if not job.accepted]
+        with self._lock:
+            lost = [job for job in self._jobs.values() if self._is_discarded(job)]
         if lost:
             logger.info("Submitting %d batches again that the pool had discarded", len(lost))
         for job in lost:
             self._hand_over(job)
 
+    def _is_discarded(self, job: _Job) -> bool:
+        cache = getattr(getattr(self._pool, "_pool", None), "_cache", None)
+        number = getattr(job.result, "_job", None)
+        return cache is not None and number is not None and number not in cache
+
     def _hand_over(self, job: _Job) -> None:
         if self._hub is not None:
             self._hub.call_soon(self._apply, job)
+        elif self._aside is not None:
+            self._aside.put(job)
         else:
             self._apply(job)
 
+    def _run_aside(self, jobs: SimpleQueue[_Job]) -> None:
+        """The solo pool runs a batch where it is submitted.
+
+        Without an event loop that would be the consuming thread, which must go on keeping leases and heartbeats.
+        """
+        while True:
+            self._apply(jobs.get())
+
     def _apply(self, job: _Job) -> None:
         batch = job.batch
-        result = self._pool.apply_async(
-            handle,
-            (batch.bus, batch.group, batch.deliveries),
-            callback=lambda verdicts: self._finish(job, verdicts),
-            error_callback=lambda *_args, **_kwargs: self._finish(job, None),
-            accept_callback=lambda *_args, **_kwargs: self._accept(job),
-        )
-        if result is None and not job.accepted and job.number in self._jobs:
-            self.closing = True
-            self._finish(job, [Verdict("again")] * len(batch.deliveries))
+        try:
+            # Not apply_async: without an event loop it waits for an idle child, and so would the consuming thread.
+            job.result = self._pool.on_apply(
+                handle,
+                (batch.bus, batch.group, batch.deliveries),
+                {},
+                waitforslot=False,
+                callback=lambda verdicts: self._finish(job, verdicts),
+                error_callback=lambda *_args, **_kwargs: self._finish(job, None),
+            )
+        except Exception as error:  # it must not reach Celery's loop, which would end the worker
+            logger.exception("A batch was not accepted by the pool")
+            self._refused(job, error)
+        else:
+            if job.result is None and not _is_solo(self._pool):
+                self._refused(job, BusUnavailableError("the worker's pool takes no work", why="it is closing"))
 
-    def _accept(self, job: _Job) -> None:
-        job.accepted = True
+    def _refused(self, job: _Job, error: Exception) -> None:
+        self._finish(job, [postponed(None, error)] * len(job.batch.deliveries))
 
     def _finish(self, job: _Job, verdicts: object) -> None:
         with self._lock:
             known = self._jobs.pop(job.number, None)
         if known is not None:  # a batch that was submitted twice finishes once
-            found = verdicts if isinstance(verdicts, list) else None
-            job.done(job.batch, found)
+            job.done(job.batch, verdicts if isinstance(verdicts, list) else None)
+
+
+def _is_solo(pool: Any) -> bool:
+    return type(pool).__module__ == "celery.concurrency.solo"

@@ -35,11 +35,11 @@ class BusRunner:
 
     @property
     def is_busy(self) -> bool:
-        """Whether something is in flight."""
-        return any(consumer.is_busy for consumer in self.consumers)
+        """Whether a consumer is at work; after :meth:`drain` each ends by itself."""
+        return any(consumer.is_alive() for consumer in self.consumers)
 
     def drain(self) -> None:
-        """Fetch nothing more; what is in flight goes on."""
+        """Fetch nothing more; what is in flight goes on. :attr:`is_busy` tells when all of it is settled."""
         for consumer in self.consumers:
             consumer.drain()
         emit("messaging.draining", consumers=len(self.consumers))

@@ -15,6 +15,8 @@ from celery import bootsteps
 from django.apps import apps
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .pool import CeleryPool
     from .runner import BusRunner
 
@@ -86,14 +88,9 @@ class BusWorkerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is
             return
         runner.drain()
         end = time.monotonic() + options().drain_timeout.total_seconds()
-        hub: Any = getattr(parent, "hub", None) if getattr(parent, "use_eventloop", False) else None
-        turns = hub.create_loop() if hub is not None else None
+        turns = _turns(parent.hub if getattr(parent, "use_eventloop", False) else None)
         while runner.is_busy and time.monotonic() < end:
-            if turns is None:
-                time.sleep(0.02)
-            else:
-                hub.call_later(0.05, _nothing)  # the turn must end although nothing arrives
-                next(turns)
+            next(turns)
         if runner.is_busy:
             logger.warning("Batches are still running after the drain; they are handed out again")
         self_pool.closing = True
@@ -103,6 +100,24 @@ class BusWorkerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is
         """A cold stop waits for nothing."""
         if _State.runner is not None:
             _State.runner.stop()
+
+
+def _turns(hub: Any) -> Iterator[None]:
+    """Let time pass, and with an event loop the verdicts of the pool come in. Nothing that fails there ends a drain."""
+    loop = None
+    while True:
+        if hub is None:
+            time.sleep(0.02)
+        else:
+            try:
+                loop = loop or hub.create_loop()
+                hub.call_later(0.05, _nothing)  # the turn must end although nothing arrives
+                next(loop)
+            except Exception as error:  # as when Celery's own broker goes away now
+                logger.warning("The event loop failed during the drain: %s", error)
+                loop = None
+                time.sleep(0.02)
+        yield
 
 
 def _nothing() -> None:

@@ -1,19 +1,24 @@
 """Brings what stands in the dead-letter queues into :class:`~koan_django.messaging.models.DeadLetter` rows.
 
 A worker publishes a message it gave up on there, with the reason in headers; the broker moves one there by itself when
-it was delivered too often. Either way the row is committed before the message is acknowledged.
+it was delivered too often. Either way the row is committed before the message is acknowledged. While the database is
+away the messages wait here unacknowledged, and consuming goes on.
 """
 
 from __future__ import annotations
 
+import logging
+import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 
 from koan_django.messaging import events
+from koan_django.messaging.cleaning import clean
 from koan_django.messaging.deadletters import dead_letter
 from koan_django.messaging.envelope import Delivery
+from koan_django.messaging.models import DeadLetter
 from koan_django.messaging.verdicts import Verdict
 
 from .properties import from_amqp
@@ -24,20 +29,29 @@ if TYPE_CHECKING:
 
     from .bus import AmqpBus
 
+logger = logging.getLogger(__name__)
+
 PREFETCH = 100
-#: Header frames must fit into the smallest frame size that brokers negotiate.
+PAUSE_SECONDS = 2.0
+#: Headers must fit into one frame, beside those that the message brought.
 TRACEBACK_HEADER_LENGTH = 8_000
 
 
-def dead_headers(verdict: Verdict) -> dict[str, str]:
-    """Return the headers that say why a message is dead."""
+def dead_headers(verdict: Verdict, *, brief: bool = False) -> dict[str, str]:
+    """Return the headers that say why a message is dead; ``brief`` without the traceback."""
     return {
         "koan-dead-reason": verdict.reason,
         "koan-dead-handler": verdict.handler,
         "koan-dead-error-type": verdict.error_type,
         "koan-dead-error": verdict.error,
-        "koan-dead-traceback": verdict.traceback[-TRACEBACK_HEADER_LENGTH:],
+        "koan-dead-traceback": "" if brief else verdict.traceback[-TRACEBACK_HEADER_LENGTH:],
     }
+
+
+class _Arrived(NamedTuple):
+    tag: int
+    delivery: Delivery
+    verdict: Verdict
 
 
 class DeadLetterBridge:
@@ -46,32 +60,49 @@ class DeadLetterBridge:
     def __init__(self, bus: AmqpBus) -> None:
         self._bus = bus
         self._channel: Any = None
-        self._arrived: list[tuple[int, Delivery, Verdict]] = []
+        self._arrived: list[_Arrived] = []
+        self._not_before = 0.0
+        self._trouble = ""
 
     def open(self, channel: Any, groups: list[str]) -> None:
         """Consume the queues of ``groups`` on a fresh channel."""
-        self._channel, self._arrived = channel, []
+        self._channel, self._arrived, self._not_before = channel, [], 0.0
         channel.basic_qos(0, PREFETCH, False)
         for group in groups:
             channel.basic_consume(self._bus.names.dead(group), callback=partial(self._on_message, group))
 
-    def turn(self, turn: Callable[[], AbstractContextManager[None]]) -> None:
-        """Write what arrived, inside a database turn of the consuming thread, then acknowledge it."""
-        if not self._arrived:
-            return
-        arrived, self._arrived = self._arrived, []
-        with turn(), transaction.atomic():
-            self._write([(delivery, verdict) for _, delivery, verdict in arrived])
-        self._channel.basic_ack(arrived[-1][0], multiple=True)
+    def turn(self, turn: Callable[[], AbstractContextManager[None]]) -> str:
+        """Write what arrived, inside a database turn of the consuming thread, then acknowledge it.
+
+        Return what keeps it from doing so, or nothing.
+        """
+        if self._arrived and time.monotonic() >= self._not_before:
+            arrived, self._arrived = self._arrived, []
+            self._trouble = self._bring(turn, arrived)
+            self._not_before = time.monotonic() + PAUSE_SECONDS if self._trouble else 0.0
+        return self._trouble
+
+    def _bring(self, turn: Callable[[], AbstractContextManager[None]], arrived: list[_Arrived]) -> str:
+        """Write and acknowledge ``arrived``: together, or one by one when one of them is what cannot be written."""
+        try:
+            with turn():
+                self._write([(each.delivery, each.verdict) for each in arrived])
+        except Exception as error:
+            if len(arrived) > 1 and not isinstance(error, OperationalError | InterfaceError):
+                return next(filter(None, [self._bring(turn, [each]) for each in arrived]), "")
+            self._arrived += arrived
+            return self._noted(f"{len(self._arrived)} dead letters cannot be written: {error}")
+        for each in arrived:
+            self._channel.basic_ack(each.tag)
+        return ""
 
     def _on_message(self, group: str, message: Any) -> None:
-        delivery = Delivery(from_amqp(message, group), self._bus.alias, group)
         headers = message.properties.get("application_headers") or {}
-        self._arrived.append((message.delivery_tag, delivery, _verdict(headers)))
+        delivery = Delivery(from_amqp(message, group), self._bus.alias, group)
+        self._arrived.append(_Arrived(message.delivery_tag, delivery, _verdict(headers)))
 
+    @transaction.atomic
     def _write(self, dead: list[tuple[Delivery, Verdict]]) -> None:
-        from koan_django.messaging.models import DeadLetter
-
         ids = [delivery.envelope.id for delivery, _ in dead]
         known = set(
             DeadLetter.objects.dead().filter(bus=self._bus.alias, message_id__in=ids).values_list("message_id", "group")
@@ -91,17 +122,23 @@ class DeadLetterBridge:
             for delivery, verdict in fresh
         )
 
+    def _noted(self, text: str) -> str:
+        if text != self._trouble:
+            logger.warning("%s", text)
+        return text
+
 
 def _verdict(headers: dict[str, Any]) -> Verdict:
-    reason = headers.get("koan-dead-reason")
-    if reason:
+    """Read the reason; anybody may have written it."""
+    reason = clean(headers.get("koan-dead-reason") or "")
+    if reason in DeadLetter.Reason.values:
         return Verdict(
             outcome="dead",
             reason=reason,
-            handler=headers.get("koan-dead-handler", ""),
-            error_type=headers.get("koan-dead-error-type", ""),
-            error=headers.get("koan-dead-error", ""),
-            traceback=headers.get("koan-dead-traceback", ""),
+            handler=clean(headers.get("koan-dead-handler", ""), 255),
+            error_type=clean(headers.get("koan-dead-error-type", ""), 255),
+            error=clean(headers.get("koan-dead-error", "")),
+            traceback=clean(headers.get("koan-dead-traceback", "")),
         )
-    why = headers.get("x-first-death-reason", "unknown")
+    why = clean(headers.get("x-first-death-reason", "unknown"), 100)
     return Verdict(outcome="dead", reason="broker", error_type="broker", error=f"dead-lettered by the broker: {why}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import TYPE_CHECKING
 
 from koan_django.messaging.buses.base import Capabilities, Pool
@@ -28,20 +29,24 @@ class AmqpBus(BrokerBus):
     def __init__(self, alias: str, options: BusOptions) -> None:
         super().__init__(alias, options)
         self.names = Names(options.prefix)
-        #: By process id. A parent's publisher stays referenced: collecting it would shut the parent's socket.
+        #: By process id, the locks too: one that another thread held at a fork stays locked in the child.
         self._publishers: dict[int, Publisher] = {}
+        self._locks: dict[int, threading.Lock] = {}
 
     @property
     def publisher(self) -> Publisher:
         """The publisher of this process."""
         pid = os.getpid()
         found = self._publishers.get(pid)
-        if found is None:
-            made = Publisher(self.options, self.names)
-            found = self._publishers.setdefault(pid, made)
-            if found is made:
-                made.start()
-        return found
+        if found is not None and found.is_alive():
+            return found
+        with self._locks.setdefault(pid, threading.Lock()):
+            found = self._publishers.get(pid)
+            if found is None or not found.is_alive():
+                found = Publisher(self.options, self.names)
+                found.start()
+                self._publishers[pid] = found
+            return found
 
     def publish(self, envelopes: Sequence[Envelope]) -> list[Outcome]:
         return self.publisher.publish([(*self.address(envelope), to_amqp(envelope)) for envelope in envelopes])

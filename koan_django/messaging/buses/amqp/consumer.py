@@ -8,33 +8,33 @@ handed the messages out again.
 
 from __future__ import annotations
 
-import random
+import logging
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from koan_django.core.telemetry import emit
+from django.db import DatabaseError
+
 from koan_django.messaging import handlers
 from koan_django.messaging.consumer import AHEAD, Consumer
 from koan_django.messaging.envelope import Delivery
-from koan_django.messaging.exceptions import PublishError
 
 from . import topology
-from .bridge import DeadLetterBridge, dead_headers
+from .bridge import DeadLetterBridge
 from .link import Link
-from .properties import from_amqp, to_amqp
-from .publisher import Publication
+from .outlet import Outlet
+from .properties import from_amqp
 from .window import AckWindow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import timedelta
 
     from koan_django.messaging.buses.base import Pool
-    from koan_django.messaging.buses.broker import Outcome
     from koan_django.messaging.verdicts import Verdict
 
     from .bus import AmqpBus
+
+logger = logging.getLogger(__name__)
 
 
 class Ref(NamedTuple):
@@ -56,7 +56,7 @@ class AmqpConsumer(Consumer):
         self._channels: dict[str, Any] = {}
         self._windows: dict[str, AckWindow] = {}
         self._waiting: dict[str, deque[Delivery]] = {}
-        self._confirmed: deque[tuple[Delivery, Outcome]] = deque()
+        self._outlet = Outlet(bus, self.wake)
         self._bridge = DeadLetterBridge(bus)
         self._cancelled = False
 
@@ -65,7 +65,7 @@ class AmqpConsumer(Consumer):
     def open(self) -> None:
         self._link.connect()
         self._generation += 1
-        self._channels, self._windows, self._waiting, self._cancelled = {}, {}, {}, False
+        self._cancelled = False
         groups = handlers.on_bus(self.bus.alias)
         for group in groups:  # deliveries of the first channel arrive while the second is opened
             self._windows[group], self._waiting[group] = AckWindow(), deque()
@@ -99,7 +99,9 @@ class AmqpConsumer(Consumer):
 
     def shut(self) -> None:
         self._generation += 1
-        self._channels = {}
+        self._channels, self._windows, self._waiting = {}, {}, {}
+        self._again.clear()
+        self._outlet.forget()
         self._link.disconnect()
 
     def stop(self, timeout: float | None = None) -> None:
@@ -120,9 +122,9 @@ class AmqpConsumer(Consumer):
         if self.draining.is_set() and not self._cancelled:
             self._cancelled = True
             self._cancel()
-        self._bridge.turn(self.turn)
-        while self._confirmed:
-            self._after_publish(*self._confirmed.popleft())
+        self.trouble = self._bridge.turn(self.turn) or self._outlet.trouble
+        for delivery in self._outlet.confirmed():
+            self._windows[delivery.group].settle(delivery.ref.tag)
         self._acknowledge()
 
     def _cancel(self) -> None:
@@ -133,6 +135,12 @@ class AmqpConsumer(Consumer):
             self.give_back(waiting)
             waiting.clear()
 
+    def unfinished(self) -> bool:
+        """Without a connection nothing can be settled: the broker hands it out again."""
+        if not self.consuming:
+            return False
+        return super().unfinished() or any(len(window) for window in self._windows.values())
+
     def idle(self, busy: bool) -> None:
         self._link.wait(0 if busy else 1.0)
 
@@ -142,53 +150,24 @@ class AmqpConsumer(Consumer):
     # settling
 
     def settle(self, settled: list[tuple[Delivery, Verdict]]) -> None:
-        mine = [(d, v) for d, v in settled if d.ref.generation == self._generation]
+        mine = [(d, v) for d, v in settled if self._is_current(d)]
         for delivery, verdict in mine:
             if verdict.outcome in ("handled", "duplicate"):
                 self._windows[delivery.group].settle(delivery.ref.tag)
             elif verdict.outcome == "again":
                 self.give_back([delivery])
             else:
-                self._publish(delivery, verdict)
-        with self.turn():
-            self.record([(d, v) for d, v in mine if v.outcome in ("retry", "postpone")])
+                self._outlet.publish(delivery, verdict)
         self._acknowledge()
+        self._note_troubled([(d, v) for d, v in mine if v.outcome in ("retry", "postpone")])
 
-    def _publish(self, delivery: Delivery, verdict: Verdict) -> None:
-        """Publish the retry or the dead letter; the delivery is acknowledged once that is confirmed."""
-        names, envelope = self.bus.names, delivery.envelope
-        if verdict.outcome == "dead":
-            exchange, key = "", names.dead(delivery.group)
-            message = to_amqp(envelope, dead_headers(verdict))
-        else:
-            tried = envelope.next_attempt() if verdict.outcome == "retry" else envelope
-            exchange, key = names.retry(self._bucket(verdict.wait)), names.group(delivery.group)
-            message = to_amqp(tried)
-        done = partial(self._published, delivery)
-        self.bus.publisher.submit([Publication(exchange, key, message, done)])
-
-    def _bucket(self, wait: timedelta) -> timedelta:
-        """The longest bucket within ``wait``, or at random the next one: a bucket cannot be jittered."""
-        steps = self.bus.options.retry.steps()
-        index = max((i for i, step in enumerate(steps) if step <= wait), default=0)
-        if index + 1 < len(steps) and random.random() < self.bus.options.retry.jitter:  # noqa: S311  # spreads load
-            index += 1
-        return steps[index]
-
-    def _published(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Called on the publisher's thread."""
-        self._confirmed.append((delivery, outcome))
-        self.wake()
-
-    def _after_publish(self, delivery: Delivery, outcome: Outcome) -> None:
-        if delivery.ref.generation != self._generation:
-            return
-        if outcome.state == "confirmed":
-            self._windows[delivery.group].settle(delivery.ref.tag)
-            return
-        # Not acknowledged, so nothing is lost: a new connection gets the message again.
-        emit("messaging.settle_failed", bus=self.bus.alias, reason=outcome.reason)
-        raise PublishError(f"a retry or dead letter of {delivery.group!r} was not published", why=outcome.reason)
+    def _note_troubled(self, settled: list[tuple[Delivery, Verdict]]) -> None:
+        """Add to the trail. The messages are on their way, so a database that is away costs their events only."""
+        try:
+            with self.turn():
+                self.record(settled)
+        except DatabaseError as error:
+            logger.warning("%d events of retried messages were not written: %s", len(settled), error)
 
     def _acknowledge(self) -> None:
         for group, window in self._windows.items():
@@ -198,11 +177,9 @@ class AmqpConsumer(Consumer):
 
     def give_back(self, deliveries: Iterable[Delivery]) -> None:
         for delivery in deliveries:
-            if delivery.ref.generation == self._generation and self._windows[delivery.group].reject(delivery.ref.tag):
+            if self._is_current(delivery) and self._windows[delivery.group].reject(delivery.ref.tag):
                 self._channels[delivery.group].basic_reject(delivery.ref.tag, requeue=True)
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether something is in flight, settled without its acknowledgement, or fetched and not given back."""
-        unsettled = self._confirmed or any(len(window) for window in self._windows.values())
-        return super().is_busy or (self.is_alive() and self.consuming and bool(unsettled))
+    def _is_current(self, delivery: Delivery) -> bool:
+        ref: Ref = delivery.ref
+        return ref.generation == self._generation

@@ -10,17 +10,30 @@ import os
 import selectors
 import socket
 import time
+import weakref
 from typing import Any
 
+from amqp.exceptions import AMQPError
 from kombu.connection import Connection
 
 from koan_django.core import process
+from koan_django.core.redaction import redact_text
 from koan_django.core.templating import render
+from koan_django.messaging.exceptions import BusUnavailableError
 
 HEARTBEAT_SECONDS = 10
 CONNECT_SECONDS = 5
+#: For an answer to a declaration, for the rest of a frame that has begun, and for a write. A broker that takes longer
+#: is taken for dead: py-amqp would wait without end.
+REPLY_SECONDS = 10
+CLOSE_SECONDS = 3
 #: py-amqp sets one second, which a broker that is short of memory for a moment exceeds.
 USER_TIMEOUT_MS = 60_000
+
+#: The parent's links in a forked child. They are kept: py-amqp shuts the socket of a connection that is collected, and
+#: a shut-down reaches the parent.
+_inherited: list[Link] = []
+_links: weakref.WeakSet[Link] = weakref.WeakSet()
 
 
 class Link:
@@ -38,17 +51,45 @@ class Link:
         self._selector.register(self._reader, selectors.EVENT_READ)
         self._socket: Any = None
         self.blocked = False
+        _links.add(self)
 
     @property
     def connected(self) -> bool:
         """Whether the connection is up, as far as is known."""
         return self._connection is not None and bool(self._connection.connected)
 
+    @property
+    def frame_max(self) -> int:
+        """The size of the largest frame that both sides agreed on, in bytes."""
+        return int(self._connection.frame_max)
+
     def connect(self) -> None:
-        """Connect; the URL's secrets are resolved now, so that a rotated password is picked up."""
+        """Connect; the URL's secrets are resolved now, so that a rotated password is picked up.
+
+        Raises :class:`BusUnavailableError` with what the broker said, or what the secrets' own app raises.
+        """
         self.disconnect()
-        self._connection = Connection(
-            render(self._url),
+        url = render(self._url)
+        try:
+            self._connection = self._established(url)
+        except (OSError, AMQPError) as error:
+            why = f"{type(error).__name__}: {redact_text(str(error))}"
+            raise BusUnavailableError(f"the broker at {_place(url)} cannot be reached", why=why) from error
+        except ValueError:  # its text may quote a piece of the password
+            raise BusUnavailableError(
+                f"the broker at {_place(url)} cannot be reached",
+                why="the URL cannot be read",
+                fix="Percent-encode what is reserved in its user, password and virtual host.",
+            ) from None
+        self._socket = self._connection.sock
+        self._socket.settimeout(REPLY_SECONDS)
+        self._selector.register(self._socket, selectors.EVENT_READ)
+        self._ticked = time.monotonic()
+
+    def _established(self, url: str) -> Any:
+        # Not Connection.connection: it tries a second time and sleeps in between.
+        return Connection(
+            url,
             heartbeat=HEARTBEAT_SECONDS,
             connect_timeout=CONNECT_SECONDS,
             transport_options={
@@ -56,12 +97,8 @@ class Link:
                 "on_unblocked": self._on_unblocked,
                 "client_properties": {"connection_name": f"{process.identity()}:{self._purpose}"},
                 "socket_settings": _socket_settings(),
-                "write_timeout": CONNECT_SECONDS * 2,
             },
-        ).connection
-        self._socket = self._connection.sock
-        self._selector.register(self._socket, selectors.EVENT_READ)
-        self._ticked = time.monotonic()
+        ).transport.establish_connection()
 
     def channel(self) -> Any:
         """Open a channel."""
@@ -77,8 +114,7 @@ class Link:
 
         Without a connection it waits for a wake-up only.
         """
-        pending = getattr(self._socket, "pending", None)  # TLS keeps decrypted bytes that select does not see
-        self._selector.select(0 if pending is not None and pending() else seconds)
+        self._selector.select(0 if self._has_decrypted else seconds)
         with contextlib.suppress(BlockingIOError):
             os.read(self._reader, 4096)
         if self._connection is None:
@@ -90,22 +126,28 @@ class Link:
 
     def dispatch(self) -> None:
         """Dispatch the frames that are here already."""
-        with contextlib.suppress(TimeoutError):
-            while True:
-                self._connection.drain_events(timeout=0)
+        while self._has_decrypted or any(key.fileobj is self._socket for key, _ in self._selector.select(0)):
+            self._connection.blocking_read()
 
-    def disconnect(self) -> None:
-        """Close the connection, politely if that works."""
+    @property
+    def _has_decrypted(self) -> bool:
+        """TLS keeps decrypted bytes that a selector does not see."""
+        pending = getattr(self._socket, "pending", None)
+        return pending is not None and bool(pending())
+
+    def disconnect(self, *, politely: bool = True) -> None:
+        """Close the connection: politely, if that works, so that the broker has read what was written."""
         connection, self._connection = self._connection, None
         if self._socket is not None:
             with contextlib.suppress(KeyError, ValueError):
                 self._selector.unregister(self._socket)
+            if politely:
+                with contextlib.suppress(Exception):
+                    self._socket.settimeout(CLOSE_SECONDS)
+                    connection.close()
             self._socket = None
         self.blocked = False
         if connection is not None:
-            with contextlib.suppress(Exception):
-                connection.transport.sock.settimeout(CONNECT_SECONDS)
-                connection.close()
             with contextlib.suppress(Exception):
                 connection.collect()
 
@@ -124,6 +166,14 @@ class Link:
         self.blocked = False
 
 
+def _place(url: str) -> str:
+    """Where ``url`` leads, without the user and the password."""
+    return url.partition("://")[2].rpartition("@")[2].split("?")[0] or "its URL"
+
+
 def _socket_settings() -> dict[int, int]:
     option = getattr(socket, "TCP_USER_TIMEOUT", None)
     return {} if option is None else {option: USER_TIMEOUT_MS}
+
+
+os.register_at_fork(after_in_child=lambda: _inherited.extend(_links))

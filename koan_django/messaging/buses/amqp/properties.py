@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from amqp.basic_message import Message
 
+from koan_django.core.context import new_id
 from koan_django.messaging import envelope as wire
+from koan_django.messaging.cleaning import clean, clean_headers, identifier
 from koan_django.messaging.envelope import Envelope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PERSISTENT = 2
+ROUTING_KEY = "koan-routing-key"
 #: Headers of the broker and of our own bookkeeping, which must not pile up on a message that is published again.
 _TRANSIENT = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "koan-dead-")
+#: Short strings on the wire have a length of one byte.
+_SHORT = 255
+_LONGEST = 2**31 - 1
+_PARTITION = re.compile(r"\.p\d*$")
 
 
-def to_amqp(envelope: Envelope, extra: Mapping[str, str] | None = None) -> Message:
-    """Return a persistent message; ``extra`` headers are added."""
-    headers: dict[str, Any] = {
-        **envelope.headers,
-        wire.VERSION: envelope.version,
-        wire.ATTEMPT: envelope.attempt,
-        "koan-routing-key": envelope.routing_key,
-        **(extra or {}),
-    }
+def to_amqp(envelope: Envelope, extra: Mapping[str, str] | None = None, *, bare: bool = False) -> Message:
+    """Return a persistent message; ``extra`` headers are added.
+
+    ``bare`` leaves out the headers that are not ours, for a stranger's message that has no room for ``extra``.
+    """
+    headers: dict[str, Any] = {name: value for name, value in envelope.headers.items() if not bare or name in wire.OWN}
+    headers |= {wire.VERSION: envelope.version, wire.ATTEMPT: envelope.attempt, ROUTING_KEY: envelope.routing_key}
     sent_at = envelope.sent_at
     return Message(
         envelope.body,
@@ -33,38 +39,57 @@ def to_amqp(envelope: Envelope, extra: Mapping[str, str] | None = None) -> Messa
         content_encoding="utf-8",
         delivery_mode=PERSISTENT,
         message_id=envelope.id,
-        correlation_id=envelope.correlation_id,
+        correlation_id=_short(envelope.correlation_id),
         type=envelope.alias,
         priority=envelope.priority,
-        application_headers=headers,
+        application_headers=headers | dict(extra or {}),
         **({"timestamp": int(sent_at.timestamp())} if sent_at else {}),
     )
 
 
+def header_size(message: Message) -> int:
+    """Return how many bytes the headers of ``message`` take, roughly; they must fit into one frame."""
+    headers: dict[str, Any] = message.properties["application_headers"]
+    return sum(len(name) + len(str(value).encode("utf-8", "replace")) + 8 for name, value in headers.items())
+
+
 def from_amqp(message: Any, group: str) -> Envelope:
-    """Return the envelope of a delivered message; what a stranger left out is filled in."""
+    """Return the envelope of a delivered message; what a stranger left out or wrote strangely is put right.
+
+    A message without an id gets one of its own: it cannot be told from another that says the same.
+    """
     properties = message.properties
     headers: dict[str, Any] = dict(properties.get("application_headers") or {})
-    routing_key = str(headers.pop("koan-routing-key", "") or message.delivery_info.get("routing_key", ""))
+    routing_key = str(headers.pop(ROUTING_KEY, "") or message.delivery_info.get("routing_key", ""))
+    version, attempt = _whole(headers.pop(wire.VERSION, 1)), _whole(headers.pop(wire.ATTEMPT, 1))
+    if properties.get("correlation_id"):
+        headers.setdefault(wire.CORRELATION, properties["correlation_id"])
     return Envelope(
-        id=str(properties.get("message_id") or f"{group}-{message.delivery_tag}"),
-        alias=str(properties.get("type") or routing_key.rpartition(".p")[0] or routing_key),
-        version=_whole(headers.pop(wire.VERSION, 1)),
+        id=identifier(properties.get("message_id") or new_id()),
+        alias=clean(properties.get("type") or _PARTITION.sub("", routing_key), wire.ALIAS_LENGTH),
+        version=version,
         body=_bytes(message.body),
-        headers={name: str(value) for name, value in headers.items() if not name.startswith(_TRANSIENT)},
-        routing_key=routing_key,
+        headers=clean_headers({name: each for name, each in headers.items() if not name.startswith(_TRANSIENT)}),
+        routing_key=clean(routing_key, _SHORT),
         group=group,
-        attempt=_whole(headers.pop(wire.ATTEMPT, 1)),
+        attempt=attempt,
         priority=_whole(properties.get("priority", 0), least=0),
     )
 
 
+def _short(text: str) -> str | None:
+    """``text`` if it fits into a short string; the header of the same name holds it anyway."""
+    return text if len(text.encode("utf-8", "replace")) <= _SHORT else None
+
+
 def _whole(value: object, least: int = 1) -> int:
     try:
-        return max(least, int(value))  # type: ignore[call-overload,no-any-return]  # anything may stand in a header
-    except (TypeError, ValueError):
+        return min(max(least, int(value)), _LONGEST)  # type: ignore[call-overload,no-any-return]  # anything may stand in a header
+    except (TypeError, ValueError, OverflowError):
         return least
 
 
 def _bytes(body: object) -> bytes:
-    return body.encode() if isinstance(body, str) else bytes(body)  # type: ignore[call-overload]  # bytes or a buffer
+    if isinstance(body, str):  # py-amqp decodes what declares an encoding
+        return body.encode("utf-8", "surrogatepass")
+    return bytes(body)  # type: ignore[call-overload,no-any-return]  # bytes or a buffer

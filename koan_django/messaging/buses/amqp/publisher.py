@@ -1,13 +1,14 @@
 """Publishes with confirms: one connection, owned by one thread of the process.
 
-Confirms are matched by delivery tag and returns by message id. py-amqp's own wait takes any acknowledgement for any
-message, which reports a false success after a timeout; here a channel that missed a confirm is thrown away, and what
-was in flight on it is unknown.
+Confirms are matched by delivery tag and returns by what was published where. py-amqp's own wait takes any
+acknowledgement for any message, which reports a false success after a timeout; here a channel that missed a confirm is
+thrown away, and what was in flight on it is unknown.
 """
 
 from __future__ import annotations
 
 import logging
+import struct
 import threading
 import time
 from collections import deque
@@ -16,12 +17,16 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
+from amqp import spec
 from amqp.basic_message import Message
+from amqp.exceptions import FrameSyntaxError
 
+from koan_django.core.redaction import redact_text
 from koan_django.messaging.buses.broker import Outcome
 
 from . import topology
 from .link import Link
+from .properties import header_size
 
 if TYPE_CHECKING:
     from koan_django.messaging.conf import BusOptions
@@ -32,11 +37,15 @@ WINDOW = 512
 MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 15.0
 #: A caller waits for the confirm; connecting may come on top.
 GRACE_SECONDS = 6.0
+#: What a frame holds beside the headers of a message.
+FRAME_OVERHEAD = 2048
+#: What py-amqp raises for a message that it cannot write, before it writes anything.
+_UNWRITABLE = (FrameSyntaxError, struct.error, UnicodeError, TypeError)
 
 
 @dataclass(eq=False, slots=True)
 class Publication:
-    """A message on its way, and who wants to know. ``done`` is called on the publisher's thread."""
+    """A message on its way, and who wants to know. ``done`` is called on the publisher's thread as a rule."""
 
     exchange: str
     routing_key: str
@@ -44,6 +53,13 @@ class Publication:
     done: Callable[[Outcome], None]
     deadline: float = 0.0
     returned: str = ""
+    #: Whoever wanted to know has given up: what was not written by then is not written any more.
+    abandoned: bool = False
+
+    @property
+    def address(self) -> tuple[str, str, str]:
+        """What was published where: all that a returned message tells of itself."""
+        return self.message.properties["message_id"], self.exchange, self.routing_key
 
 
 @dataclass(slots=True)
@@ -65,7 +81,7 @@ class _Answers:
 
 
 class Publisher(threading.Thread):
-    """The publishing thread of one bus in one process."""
+    """The publishing thread of one bus in one process. ``error`` says why it publishes nothing now."""
 
     def __init__(self, options: BusOptions, names: topology.Names) -> None:
         super().__init__(name="koan-publisher", daemon=True)
@@ -74,9 +90,11 @@ class Publisher(threading.Thread):
         self._link = Link(options.url, "publisher")
         self._queue: deque[Publication] = deque()
         self._in_flight: dict[int, Publication] = {}
-        self._by_id: dict[str, Publication] = {}
         self._channel: Any = None
         self._tag = 0
+        self._wanted = threading.Event()
+        #: The last attempt to connect failed. Until one succeeds nobody is kept waiting.
+        self._unreachable = False
         self._retry_at = 0.0
         self._backoff = MIN_BACKOFF_SECONDS
         self._stopping = threading.Event()
@@ -85,13 +103,20 @@ class Publisher(threading.Thread):
     def publish(self, messages: Sequence[tuple[str, str, Message]]) -> list[Outcome]:
         """Publish (exchange, routing key, message) and wait for all outcomes, in order."""
         answers = _Answers([Outcome("unknown", "no answer from the publisher")] * len(messages), len(messages))
-        self.submit(Publication(*each, done=answers.at(index)) for index, each in enumerate(messages))
-        answers.complete.wait(self._timeout + GRACE_SECONDS + len(messages) / 1000)
+        publications = [Publication(*each, done=answers.at(index)) for index, each in enumerate(messages)]
+        self.submit(publications)
+        if publications and not answers.complete.wait(self._timeout + GRACE_SECONDS + len(messages) / 1000):
+            for publication in publications:
+                publication.abandoned = True
         return list(answers.outcomes)
 
-    def submit(self, publications: Any) -> None:
-        """Queue publications; each learns its outcome by ``done``."""
-        self._queue.extend(publications)
+    def submit(self, publications: Sequence[Publication]) -> None:
+        """Queue publications; each learns its outcome by ``done``: at once while the broker cannot be reached."""
+        self._wanted.set()
+        if self._unreachable:
+            self._refuse(publications)
+        else:
+            self._queue.extend(publications)
         self._link.wake()
 
     @property
@@ -125,41 +150,59 @@ class Publisher(threading.Thread):
         self._expire()
 
     def _may_connect(self) -> bool:
-        """Connect when there is something to publish; between attempts what arrives is answered at once."""
+        """Connect when somebody wants to publish; between attempts what arrives is answered at once."""
         wait = self._retry_at - time.monotonic()
-        if wait > 0 and self._queue:
+        if wait > 0:
             self._refuse_queued()
-        if wait <= 0 and self._queue:
+        elif self._wanted.is_set() or self._queue:
             return True
         if not self._stopping.is_set():
-            self._link.wait(1.0)
+            self._link.wait(min(wait, 1.0) if wait > 0 else 1.0)
         return False
 
     def _connect(self) -> None:
-        self._link.connect()
-        channel = self._link.channel()
-        channel.confirm_select()
+        try:
+            self._link.connect()
+            channel = self._link.channel()
+            channel.confirm_select()
+            topology.declare_exchange(channel, self._names)
+        except Exception:
+            self._unreachable = True
+            raise
         channel.events["basic_ack"].add(self._on_ack)
         channel.events["basic_nack"].add(self._on_nack)
         channel.events["basic_return"].add(self._on_return)
-        topology.declare_exchange(channel, self._names)
         self._channel, self._tag = channel, 0
-        self._backoff, self.error = MIN_BACKOFF_SECONDS, ""
+        self._wanted.clear()
+        self._unreachable, self._backoff, self.error = False, MIN_BACKOFF_SECONDS, ""
 
     def _write(self) -> None:
         if self._link.blocked:
             self.error = "the broker is short of memory or disk and takes no messages"
             self._refuse_queued()
             return
-        while self._queue and len(self._in_flight) < WINDOW and not self._link.blocked:
+        self.error = ""
+        while self._queue and len(self._in_flight) < WINDOW:
             publication = self._queue.popleft()
-            publication.deadline = time.monotonic() + self._timeout
-            self._tag += 1
-            self._in_flight[self._tag] = publication
-            self._by_id[publication.message.properties["message_id"]] = publication
-            self._channel.basic_publish(
-                publication.message, publication.exchange, publication.routing_key, mandatory=True
-            )
+            if not publication.abandoned:
+                self._write_one(publication)
+
+    def _write_one(self, publication: Publication) -> None:
+        room, size = self._link.frame_max - FRAME_OVERHEAD, header_size(publication.message)
+        if size > room:  # the broker would close the connection, with everything in flight on it
+            publication.done(Outcome("impossible", f"its headers of {size} bytes exceed the broker's {room}"))
+            return
+        publication.deadline = time.monotonic() + self._timeout
+        self._tag += 1
+        self._in_flight[self._tag] = publication
+        arguments = (0, publication.exchange, publication.routing_key, True, False)
+        try:
+            # Not basic_publish: it reads whatever has arrived before each message.
+            self._channel.send_method(spec.Basic.Publish, "Bssbb", arguments, publication.message)
+        except _UNWRITABLE as error:
+            del self._in_flight[self._tag]
+            self._tag -= 1
+            publication.done(Outcome("impossible", f"it cannot be written: {type(error).__name__}: {error}"))
 
     def _patience(self) -> float:
         """How long to wait for frames: until the oldest confirm is due."""
@@ -188,25 +231,24 @@ class Publisher(threading.Thread):
             publication.done(Outcome("refused", "the broker refused it: a queue is full or it had an error"))
 
     def _on_return(self, error: Exception, exchange: str, routing_key: str, message: Any) -> None:
-        publication = self._by_id.get(message.properties.get("message_id", ""))
-        if publication is not None:
-            publication.returned = f"no queue receives {routing_key!r} from the exchange {exchange!r}"
+        """Mark what was returned before its acknowledgement comes. One message may be under way to several groups."""
+        address = (message.properties.get("message_id", ""), exchange, routing_key)
+        for publication in self._in_flight.values():
+            if publication.address == address:
+                publication.returned = f"no queue receives {routing_key!r} from the exchange {exchange!r}"
 
     def _settled(self, tag: int, multiple: bool) -> list[Publication]:
         tags = list(takewhile(lambda known: known <= tag, self._in_flight)) if multiple else [tag]
-        found = [self._in_flight.pop(known) for known in tags if known in self._in_flight]
-        for publication in found:
-            self._by_id.pop(publication.message.properties["message_id"], None)
-        return found
+        return [self._in_flight.pop(known) for known in tags if known in self._in_flight]
 
     def _lose(self, error: Exception) -> None:
         """The connection is gone or not to be trusted: what was written is unknown, what was not is unsent."""
-        text = f"{type(error).__name__}: {error}"
+        text = redact_text(f"{type(error).__name__}: {error}")
         if text != self.error:
             logger.warning("Publishing is interrupted: %s", text)
         self.error = text
-        lost, self._in_flight, self._by_id, self._channel = self._in_flight, {}, {}, None
-        self._link.disconnect()
+        lost, self._in_flight, self._channel = self._in_flight, {}, None
+        self._link.disconnect(politely=False)
         self._retry_at = time.monotonic() + self._backoff
         self._backoff = min(self._backoff * 2, MAX_BACKOFF_SECONDS)
         for publication in lost.values():
@@ -214,5 +256,8 @@ class Publisher(threading.Thread):
         self._refuse_queued()
 
     def _refuse_queued(self) -> None:
-        for _ in range(len(self._queue)):
-            self._queue.popleft().done(Outcome("unsent", self.error or "the broker cannot be reached"))
+        self._refuse([self._queue.popleft() for _ in range(len(self._queue))])
+
+    def _refuse(self, publications: Sequence[Publication]) -> None:
+        for publication in publications:
+            publication.done(Outcome("unsent", self.error or "the broker cannot be reached"))

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 #: Counts every redelivery, those of dropped connections too, so it only catches a message that ends whole workers.
 #: https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling
 DELIVERY_LIMIT = 100
+#: RabbitMQ 4 has a limit of 20 where none is given, and drops what exceeds it where there are no dead letters.
+NEVER = 2_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,12 @@ def declare_exchange(channel: Any, names: Names) -> None:
 
 def declare_group(channel: Any, names: Names, group: str, bindings: Iterable[str]) -> None:
     """Declare a group's queue with its bindings, and the queue of its dead letters."""
-    channel.queue_declare(names.dead(group), durable=True, auto_delete=False, arguments={"x-queue-type": "quorum"})
+    channel.queue_declare(
+        names.dead(group),
+        durable=True,
+        auto_delete=False,
+        arguments={"x-queue-type": "quorum", "x-delivery-limit": NEVER},
+    )
     channel.queue_declare(
         names.group(group),
         durable=True,

@@ -6,6 +6,8 @@ kept in order, and only the settled ones at the front are acknowledged.
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 
 class AckWindow:
     """The unacknowledged tags of a channel, oldest first."""
@@ -31,12 +33,7 @@ class AckWindow:
 
     def advance(self) -> int | None:
         """Return the tag up to which everything is settled now, or ``None`` when nothing new is."""
-        mark = None
-        for tag, settled in self._settled.items():
-            if not settled:
-                break
-            mark = tag
-        if mark is not None:
-            for tag in [known for known in self._settled if known <= mark]:
-                del self._settled[tag]
-        return mark
+        over = list(takewhile(self._settled.__getitem__, self._settled))
+        for tag in over:
+            del self._settled[tag]
+        return over[-1] if over else None
