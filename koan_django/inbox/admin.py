@@ -41,13 +41,14 @@ class InboxEntryAdmin(Styled, RecordAdmin[InboxEntry]):
     @operation(permission="release", description=_("Release selected work for another worker"), destructive=True)
     def release(self, request: HttpRequest, entry: InboxEntry) -> str:
         """End the lease of a worker that hangs; the token keeps its late result out."""
-        held = InboxEntry.objects.filter(pk=entry.pk, state="processing", lease_token=entry.lease_token)
+        held = InboxEntry.objects.filter(pk=entry.pk, state="processing").held(entry.lease_token)
         if not held.update(lease_until=None, lease_token=entry.lease_token + 1):
-            raise InboxError(f"{entry} was not released", why="it is processed, or another worker has it now")
+            raise InboxError(f"{entry} was not released", why="nobody holds it, or another worker does now")
         return f"released from {entry.lease_owner}"
 
     @operation(permission="forget", description=_("Forget selected entries: duplicates run again"), destructive=True)
     def forget(self, request: HttpRequest, entry: InboxEntry) -> str:
         """Let the next duplicate be handled as if it were new."""
-        InboxEntry.objects.filter(pk=entry.pk, state="processed").delete()
+        if not InboxEntry.objects.filter(pk=entry.pk, state="processed").delete()[0]:
+            raise InboxError(f"{entry} was not forgotten", why="it is being handled, or forgotten already")
         return f"forgotten: {entry.handler} {entry.key}"

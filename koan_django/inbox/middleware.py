@@ -10,6 +10,7 @@ from koan_django.core.telemetry import emit
 from koan_django.messaging.exceptions import BusyError
 
 from .conf import options
+from .exceptions import InboxBusyError
 from .scopes import Scope
 from .stores import configured
 
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 def inbox(call: Call) -> Iterator[Call]:
     """Leave out of the call what was handled before."""
     if call.handler.atomic:
-        fresh = configured().claim([scope_of(call, delivery) for delivery in call.deliveries])
+        try:
+            fresh = configured().claim([scope_of(call, delivery) for delivery in call.deliveries])
+        except InboxBusyError as error:
+            raise _busy(call) from error
         kept = tuple(delivery for delivery, is_fresh in zip(call.deliveries, fresh, strict=True) if is_fresh)
         yield _without_duplicates(call, kept)
     else:
@@ -38,11 +42,7 @@ def _leased(call: Call) -> Iterator[Call]:
     store = configured()
     begun = store.begin(scope_of(call, call.deliveries[0]), options().lease)
     if begun.status == "busy":
-        raise BusyError(
-            f"{call.deliveries[0].envelope.alias} is being handled by another worker",
-            why="its inbox lease is held",
-            fix="Nothing: it is looked at again in a moment.",
-        )
+        raise _busy(call)
     if begun.lease is None:
         yield _without_duplicates(call, ())
         return
@@ -53,6 +53,14 @@ def _leased(call: Call) -> Iterator[Call]:
         store.abandon(begun.lease)
         raise
     store.finish(begun.lease)
+
+
+def _busy(call: Call) -> BusyError:
+    return BusyError(
+        f"{call.deliveries[0].envelope.alias} is being handled by another worker",
+        why="its inbox lease is held",
+        fix="Nothing: it is looked at again in a moment.",
+    )
 
 
 def scope_of(call: Call, delivery: Delivery) -> Scope:

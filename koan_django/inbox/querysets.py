@@ -23,8 +23,20 @@ class InboxQuerySet(LeasedQuerySet["InboxEntry"]):
         return self.filter(state="processed")
 
     def expired(self, before: datetime) -> InboxQuerySet:
-        """Work that was done before ``before``: a duplicate of it is not expected any more."""
-        return self.processed().filter(processed_at__lt=before)
+        """Work that was done before ``before``, or given up: a duplicate of it is not expected any more."""
+        given_up = self.free().filter(state="processing", first_seen_at__lt=before)
+        return self.processed().filter(processed_at__lt=before) | given_up
+
+    def finish_abandoned(self, fingerprints: Iterable[str], claim: str, now: datetime) -> int:
+        """Claim work that was begun under a lease and never finished, as by a handler that was not atomic then."""
+        abandoned = self.free().filter(fingerprint__in=list(fingerprints), state="processing")
+        return abandoned.update(
+            state="processed",
+            claim=claim,
+            processed_at=now,
+            lease_token=F("lease_token") + 1,
+            attempts=F("attempts") + 1,
+        )
 
     def count_duplicates(self, fingerprints: Iterable[str]) -> int:
         """Note that these came once more."""

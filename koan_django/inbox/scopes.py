@@ -21,4 +21,5 @@ class Scope:
     def fingerprint(self) -> str:
         """Equal scopes have equal fingerprints; the parts are too long to be unique together in every database."""
         parts = (self.tenant, self.bus, self.group, self.handler, self.alias, self.key)
-        return hashlib.sha256("\x1f".join(f"{len(part)}:{part}" for part in parts).encode()).hexdigest()
+        text = "\x1f".join(f"{len(part)}:{part}" for part in parts)
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
