@@ -32,10 +32,11 @@ class Gallery:
     process: Process
 
     def log_in(self, page: Page) -> None:
-        """Fill the login form that ``page`` shows."""
+        """Fill the login form that ``page`` shows, and wait for what it leads to."""
         page.get_by_label("Username").fill(self.user)
         page.get_by_label("Password").fill(self.password)
         page.get_by_role("button", name="Log in").click()
+        page.get_by_role("button", name="Log out").wait_for()
 
     def run(self, code: str) -> str:
         """Run Python beside the gallery, on its database and folders; return what it printed."""
