@@ -30,6 +30,7 @@ FORK_WAIT_SECONDS = 5.0
 #: that is closed here may be shut for the parent as well.
 _inherited: list[DatabaseThread] = []
 _threads: weakref.WeakSet[DatabaseThread] = weakref.WeakSet()
+_forking: list[DatabaseThread] = []
 
 
 class DatabaseThread(threading.Thread):
@@ -39,6 +40,7 @@ class DatabaseThread(threading.Thread):
         super().__init__(name=name, daemon=True)
         self.stopping = threading.Event()
         self._turn = threading.Lock()
+        self._stands_still = False
         self._opened: Sequence[Any] = ()
         _threads.add(self)
 
@@ -62,8 +64,9 @@ class DatabaseThread(threading.Thread):
         except Exception:
             logger.exception("The thread %s ended by an error", self.name)
         finally:
-            connections.close_all()
-            self._opened = ()
+            with self._turn:
+                connections.close_all()
+                self._opened = ()
 
     def stop(self, timeout: float | None = None) -> None:
         """Ask the thread to end and wait for it."""
@@ -72,8 +75,14 @@ class DatabaseThread(threading.Thread):
             self.join(timeout)
 
     def before_fork(self) -> None:
-        """Wait for the turn to end, then close what the thread has open."""
-        self._turn.acquire(timeout=FORK_WAIT_SECONDS)
+        """Wait for the turn to end, then close what the thread has open.
+
+        Connections of a turn that does not end are in use and stay as they are; the child keeps its copies open.
+        """
+        self._stands_still = self._turn.acquire(timeout=FORK_WAIT_SECONDS)
+        if not self._stands_still:
+            logger.warning("%s was using the database during a fork", self.name)
+            return
         for connection in self._opened:
             connection.inc_thread_sharing()
             try:
@@ -85,17 +94,20 @@ class DatabaseThread(threading.Thread):
 
     def after_fork(self) -> None:
         """Let the thread go on."""
-        if self._turn.locked():
+        if self._stands_still:
+            self._stands_still = False
             self._turn.release()
 
 
 def _before() -> None:
-    for thread in _threads:
+    global _forking
+    _forking = list(_threads)  # one that is made meanwhile has nothing open
+    for thread in _forking:
         thread.before_fork()
 
 
 def _in_parent() -> None:
-    for thread in _threads:
+    for thread in _forking:
         thread.after_fork()
 
 
