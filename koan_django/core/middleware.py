@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 
+from . import process
 from .context import correlation, new_id, restore
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class ContextMiddleware:
     async_capable = True
 
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        if process.role() == process.UNNAMED:
+            process.set_role("web")
         self.get_response = get_response
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:

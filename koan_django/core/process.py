@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import socket
 
-_role = "process"
+#: The role of a process that nobody has named.
+UNNAMED = "process"
+
+_role = UNNAMED
 _host = socket.gethostname()[:60]
 
 

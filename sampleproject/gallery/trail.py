@@ -18,6 +18,8 @@ from .models import Photo, Upload
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+TROUBLED = frozenset({"retried", "postponed", "dead", "failed", "parked"})
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -48,9 +50,10 @@ def steps(upload: Upload) -> list[Step]:
     return sorted(found, key=lambda step: step.at)
 
 
-def as_json(step: Step) -> dict[str, Any]:
-    """Return ``step`` with its time as text."""
-    return {**asdict(step), "at": step.at.isoformat(timespec="milliseconds")}
+def as_json(step: Step, *, for_staff: bool) -> dict[str, Any]:
+    """Return ``step`` with its time as text. What an error says is for staff: it may name keys and hosts."""
+    detail = step.detail if for_staff or step.kind not in TROUBLED else ""
+    return {**asdict(step), "detail": detail, "at": step.at.isoformat(timespec="milliseconds")}
 
 
 def _uploaded(upload: Upload) -> Step:

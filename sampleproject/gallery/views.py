@@ -85,7 +85,7 @@ def trail(request: HttpRequest, public_id: UUID) -> HttpResponse:
         "stage": found.stage,
         "reason": found.reason,
         "correlation_id": found.correlation_id,
-        "steps": [trails.as_json(step) for step in trails.steps(found)],
+        "steps": [trails.as_json(step, for_staff=_is_staff(request)) for step in trails.steps(found)],
         "comparison": _comparison(request, picture) if picture is not None else None,
     }
     return _conditional(request, body)
@@ -113,6 +113,10 @@ class Renditions(MediaView):
         return found
 
 
+def _is_staff(request: HttpRequest) -> bool:
+    return bool(request.user.is_active and request.user.is_staff)
+
+
 def _comparison(request: HttpRequest, picture: Photo) -> dict[str, Any] | None:
     """What the file said and what the published picture says, each read from real bytes."""
     made = picture.variants
@@ -120,7 +124,7 @@ def _comparison(request: HttpRequest, picture: Photo) -> dict[str, Any] | None:
     if web is None:
         return None
     before = dict(picture.facts)
-    if before.get("position") and not (request.user.is_active and request.user.is_staff):
+    if before.get("position") and not _is_staff(request):
         before["position"] = "hidden"  # what is taken off the published picture is not told to visitors here either
     with web.open() as stream:
         after = facts.read(stream)
