@@ -118,7 +118,11 @@ def test_while_it_is_shut_new_connections_are_refused_and_old_ones_go_on(proxy: 
 def test_a_server_that_is_away_resets_the_client() -> None:
     with socket.create_server(("127.0.0.1", 0)) as placeholder:
         port = placeholder.getsockname()[1]
-    with Proxy("127.0.0.1", port) as proxy, client(proxy) as connection, pytest.raises(ConnectionResetError):
+    with (
+        Proxy("127.0.0.1", port) as proxy,
+        pytest.raises(ConnectionResetError),  # while it connects or when it reads
+        client(proxy) as connection,
+    ):
         connection.recv(1)
 
 
