@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import socket
+import subprocess
 import urllib.error
 import urllib.request
 import uuid
@@ -19,7 +20,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from .process import Process, plain_environment
 from .requirement import first
-from .server import Server
+from .server import Server, ServerError
 from .waiting import free_port
 
 _PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
@@ -61,6 +62,7 @@ class RabbitMQ(Server):
     management_variable = "KOAN_TEST_RABBITMQ_MANAGEMENT_URL"
     url: str
     management_url: str
+    _started_with: dict[str, str] | None = None
 
     @classmethod
     def binary(cls) -> Path | None:
@@ -93,6 +95,18 @@ class RabbitMQ(Server):
             content = response.read()
         return json.loads(content) if content else None
 
+    def control(self, *arguments: str) -> str:
+        """Run ``rabbitmqctl`` and return what it says. Only a server of this run can be controlled."""
+        program = first("/usr/lib/rabbitmq/bin/rabbitmqctl", "/opt/homebrew/sbin/rabbitmqctl")
+        if self._started_with is None or program is None:
+            raise ServerError(f"{self.title} was not started here: rabbitmqctl cannot reach it")
+        done = subprocess.run(
+            [program, *arguments], env=self._started_with, capture_output=True, text=True, check=False, timeout=120
+        )
+        if done.returncode:
+            raise ServerError(f"rabbitmqctl {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+        return done.stdout
+
     def exports(self) -> dict[str, str]:
         return {self.variable: self.url, self.management_variable: self.management_url}
 
@@ -111,7 +125,7 @@ class RabbitMQ(Server):
         program = self.binary()
         assert program is not None
         amqp, management, distribution, epmd = (free_port() for _ in range(4))
-        env = self._environment(amqp, distribution, epmd)
+        env = self._started_with = self._environment(amqp, distribution, epmd)
         self._configure(management)
         # Without this one Erlang would leave a daemon that nobody owns.
         mapper = first("epmd", "/usr/bin/epmd", "/opt/homebrew/bin/epmd")

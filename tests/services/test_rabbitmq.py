@@ -7,6 +7,7 @@ from kombu import Connection
 
 from tests.services import wait_until
 from tests.services.rabbitmq import RabbitMQ, Vhost
+from tests.services.server import ServerError
 from tests.services.traces import alive, mentioning
 
 
@@ -47,3 +48,11 @@ def test_a_stopped_broker_leaves_no_process_and_no_file() -> None:
     assert not any(alive(pid) for pid in pids)
     assert not folder.exists()
     wait_until(lambda: not mentioning(str(folder)), what="Erlang's port programs to end")
+
+
+def test_a_server_of_this_run_can_be_controlled(rabbitmq: RabbitMQ) -> None:
+    if rabbitmq.source() != "binaries":
+        pytest.skip("only a server that was started here can be")
+    assert "rabbitmq_management" in rabbitmq.control("status")
+    with pytest.raises(ServerError, match="no-such-command"):
+        rabbitmq.control("no-such-command")
