@@ -36,7 +36,8 @@ class Server(Requirement):
         try:
             {"environment": self._adopt, "binaries": self._launch, "compose": self._contain}[source]()
             wait_until(self._check, 120, f"{self.title} to answer", errors=(OSError,))
-        except BaseException:
+        except BaseException as error:
+            error.add_note("\n".join(process.tail() for process in self._processes))
             self.stop()
             raise
 
