@@ -95,6 +95,7 @@ class Publisher(threading.Thread):
         self._wanted = threading.Event()
         #: The last attempt to connect failed. Until one succeeds nobody is kept waiting.
         self._unreachable = False
+        self._was_blocked = False
         self._retry_at = 0.0
         self._backoff = MIN_BACKOFF_SECONDS
         self._stopping = threading.Event()
@@ -216,9 +217,11 @@ class Publisher(threading.Thread):
         return min(max(oldest.deadline - time.monotonic(), 0.0), 1.0)
 
     def _expire(self) -> None:
-        if not self._in_flight or self._link.blocked:
-            return
-        if next(iter(self._in_flight.values())).deadline < time.monotonic():
+        if self._link.blocked or self._was_blocked:  # the time of an alarm counts for nobody
+            self._was_blocked = self._link.blocked
+            for publication in self._in_flight.values():
+                publication.deadline = time.monotonic() + self._timeout
+        elif self._in_flight and next(iter(self._in_flight.values())).deadline < time.monotonic():
             raise TimeoutError(f"no confirm within {self._timeout:g} s")
 
     def _on_ack(self, tag: int, multiple: bool) -> None:
@@ -248,6 +251,7 @@ class Publisher(threading.Thread):
             logger.warning("Publishing is interrupted: %s", text)
         self.error = text
         lost, self._in_flight, self._channel = self._in_flight, {}, None
+        self._was_blocked = False
         self._link.disconnect(politely=False)
         self._retry_at = time.monotonic() + self._backoff
         self._backoff = min(self._backoff * 2, MAX_BACKOFF_SECONDS)

@@ -1,0 +1,294 @@
+"""The publisher on a real broker, with a network that fails."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from koan_django.messaging.buses.amqp import link as links
+from koan_django.messaging.buses.amqp import publisher as publishers
+from koan_django.messaging.buses.amqp.properties import to_amqp
+from koan_django.messaging.buses.amqp.publisher import Publisher
+from koan_django.messaging.buses.amqp.topology import Names
+from koan_django.messaging.conf import BusOptions
+from koan_django.messaging.envelope import Envelope
+from tests.messaging.wire import Wire, wired
+from tests.services.proxy import Proxy
+from tests.services.rabbitmq import RabbitMQ, Vhost
+from tests.services.waiting import wait_until
+
+FULL = {"x-max-length": 1, "x-overflow": "reject-publish"}
+numbers = iter(range(10**9))
+
+
+def message(identifier: str = "", **headers: str) -> Any:
+    number = next(numbers)
+    return to_amqp(Envelope(identifier or f"m{number}", "order.placed", 1, b"%d" % number, headers, "order.placed.p"))
+
+
+def envelope(identifier: str, group: str = "billing") -> Envelope:
+    return Envelope(identifier, "order.placed", 1, b"{}", {}, "order.placed.p", group=group)
+
+
+@pytest.fixture
+def publisher(make: Callable[..., Publisher]) -> Publisher:
+    return make()
+
+
+@pytest.fixture
+def make(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Publisher]]:
+    """Publishers of this test. They connect again without a pause, and wait a second for a confirm."""
+    monkeypatch.setattr(publishers, "MIN_BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr(publishers, "MAX_BACKOFF_SECONDS", 0.2)
+    with ExitStack() as stack:
+
+        def start(url: str = "", confirm: float = 1.0) -> Publisher:
+            options = BusOptions(url=url or vhost.url, confirm_timeout=timedelta(seconds=confirm))
+            made = Publisher(options, Names("t"))
+            made.start()
+            stack.callback(made.stop)
+            return made
+
+        yield start
+
+
+def states(publisher: Publisher, *addresses: tuple[str, str]) -> list[str]:
+    return [outcome.state for outcome in publisher.publish([(*address, message()) for address in addresses])]
+
+
+def answers(publisher: Publisher, *addresses: tuple[str, str]) -> list[str]:
+    """What becomes of messages once the publisher has connected again, and the broker has time to answer."""
+    return wait_until(
+        lambda: _answered(states(publisher, *addresses)), 10, "the publisher to connect again", every=0.01
+    )
+
+
+def _answered(found: list[str]) -> list[str]:
+    return [] if {"unsent", "unknown"} & set(found) else found
+
+
+def test_every_message_gets_its_own_verdict(publisher: Publisher, wire: Wire) -> None:
+    good, full = wire.queue("good"), wire.queue("full", **FULL)
+    assert states(publisher, ("", full)) == ["confirmed"]
+    found = states(publisher, *[("", good), ("", full), ("", "missing"), ("t", "nobody.p")] * 3)
+    assert found == ["confirmed", "refused", "returned", "returned"] * 3
+    assert wire.depth(good) == 3
+
+
+def test_threads_that_publish_at_once_each_get_their_own_verdicts(publisher: Publisher, wire: Wire) -> None:
+    good, full = wire.queue("good"), wire.queue("full", **FULL)
+    states(publisher, ("", full))
+
+    def publish(number: int) -> list[tuple[str, str]]:
+        found = []
+        for turn in range(40):
+            queue = (good, "missing", full)[(number + turn) % 3]
+            found.append((queue, states(publisher, ("", queue))[0]))
+        return found
+
+    with ThreadPoolExecutor(8) as threads:
+        verdicts = [pair for pairs in threads.map(publish, range(8)) for pair in pairs]
+    assert {queue: {state for name, state in verdicts if name == queue} for queue in (good, full, "missing")} == {
+        good: {"confirmed"},
+        full: {"refused"},
+        "missing": {"returned"},
+    }
+    assert wire.depth(good) == Counter(state for _, state in verdicts)["confirmed"]
+
+
+def test_one_message_on_its_way_to_two_groups_gets_a_verdict_for_each(publisher: Publisher, wire: Wire) -> None:
+    """They share their id, and one group's queue is not there."""
+    good = wire.queue("good")
+    for _ in range(20):
+        twice = [("", good, message("same")), ("", "missing", message("same")), ("", good, message("same"))]
+        assert [outcome.state for outcome in publisher.publish(twice)] == ["confirmed", "returned", "confirmed"]
+    assert wire.depth(good) == 40
+
+
+def test_a_broker_that_does_not_answer_leaves_messages_unknown(
+    make: Callable[..., Publisher], proxy: Proxy, through: str, wire: Wire
+) -> None:
+    good = wire.queue("good")
+    publisher = make(through, confirm=0.3)
+    assert states(publisher, ("", good)) == ["confirmed"]
+    proxy.pause("down")
+    began = time.monotonic()
+    assert states(publisher, *[("", good)] * 5) == ["unknown"] * 5
+    assert time.monotonic() - began < 3
+    proxy.resume()
+    assert answers(publisher, ("", good)) == ["confirmed"]
+    wait_until(lambda: wire.depth(good) == 7, what="what was unknown: it had arrived")
+
+
+def test_a_late_confirm_is_never_taken_for_another_message(
+    make: Callable[..., Publisher], vhost: Vhost, wire: Wire
+) -> None:
+    """Two hundred times: a confirm that comes too late, then a message that the broker refuses."""
+    good, full = wire.queue("good"), wire.queue("full", **FULL)
+    wire.publish(full, b"fills it")
+
+    def tries(_: int) -> list[str]:
+        found = []
+        with Proxy.before(vhost.url) as proxy:
+            publisher = make(proxy.url(vhost.url), confirm=0.1)
+            for _ in range(25):
+                assert answers(publisher, ("", full)) == ["refused"]
+                proxy.pause("down")
+                assert states(publisher, ("", good)) == ["unknown"]
+                proxy.resume()
+                found += answers(publisher, ("", full), ("", "missing"))
+        return found
+
+    with ThreadPoolExecutor(8) as threads:
+        verdicts = Counter(state for found in threads.map(tries, range(8)) for state in found)
+    assert verdicts == {"refused": 200, "returned": 200}
+
+
+def test_a_cut_connection_leaves_unknown_what_was_written_and_the_next_message_goes_through(
+    make: Callable[..., Publisher], proxy: Proxy, through: str, wire: Wire
+) -> None:
+    good = wire.queue("good")
+    publisher = make(through)
+    assert states(publisher, ("", good)) == ["confirmed"]
+    proxy.pause("down")
+    with ThreadPoolExecutor(1) as threads:
+        caller = threads.submit(states, publisher, *[("", good)] * 3)
+        wait_until(lambda: wire.depth(good) == 4, what="the broker to have them")
+        proxy.cut()
+        proxy.resume()
+        assert caller.result(5) == ["unknown"] * 3
+    assert answers(publisher, ("", good)) == ["confirmed"]
+
+
+def test_while_the_broker_is_away_nobody_is_kept_waiting(
+    make: Callable[..., Publisher], proxy: Proxy, through: str, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "CONNECT_SECONDS", 1)
+    good = wire.queue("good")
+    proxy.pause()  # it accepts, and says nothing
+    publisher = make(through)
+    assert states(publisher, ("", good)) == ["unsent"]  # whoever comes first finds out
+    began = time.monotonic()
+    assert states(publisher, *[("", good)] * 3) == ["unsent"] * 3
+    assert time.monotonic() - began < 0.5
+    proxy.cut()
+    proxy.resume()
+    assert answers(publisher, ("", good)) == ["confirmed"]
+    assert wire.depth(good) == 1
+
+
+def test_what_its_caller_gave_up_before_it_was_written_is_not_written_any_more(
+    make: Callable[..., Publisher], proxy: Proxy, through: str, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publishers, "GRACE_SECONDS", 0.1)
+    good = wire.queue("good")
+    proxy.pause()
+    publisher = make(through, confirm=0.2)
+    assert states(publisher, ("", good)) == ["unknown"]
+    proxy.resume()
+    assert answers(publisher, ("", good)) == ["confirmed"]
+    assert wire.depth(good) == 1
+
+
+def test_headers_that_no_frame_holds_are_refused_and_harm_no_other(publisher: Publisher, wire: Wire) -> None:
+    good = wire.queue("good")
+    connection = None
+    for header in ({"big": "x" * 200_000}, {"x" * 300: "a name too long"}):
+        batch = [("", good, message()), ("", good, message(**header)), ("", good, message())]
+        outcomes = publisher.publish(batch)
+        assert [outcome.state for outcome in outcomes] == ["confirmed", "impossible", "confirmed"]
+        assert connection in (None, publisher._link._connection)  # it was not lost over it
+        connection = publisher._link._connection
+    assert wire.depth(good) == 4
+
+
+def test_a_forked_child_publishes_on_its_own_connection_and_the_parent_goes_on(
+    use_bus: Any, vhost: Vhost, wire: Wire
+) -> None:
+    bus = use_bus(vhost.url)
+    queue = wire.queue(bus.names.group("billing"))
+    assert bus.publish([envelope("a")])[0].state == "confirmed"
+    connection, thread = bus.publisher._link._connection, bus.publisher
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of threads; they are the point here
+        pid = os.fork()
+    if pid == 0:
+        try:
+            gc.collect()
+            found = [outcome.state for outcome in bus.publish([envelope("b"), envelope("c", group="missing")])]
+            own = bus.publisher is not thread
+            bus.close()
+            gc.collect()
+            os._exit(0 if found == ["confirmed", "returned"] and own else 3)
+        except BaseException:
+            os._exit(4)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert bus.publish([envelope("d")])[0].state == "confirmed"
+    assert (bus.publisher, bus.publisher._link._connection) == (thread, connection)
+    assert sorted(each.properties["message_id"] for each in wire.take(queue)) == ["a", "b", "d"]
+
+
+def test_a_publisher_that_has_ended_is_replaced(use_bus: Any, vhost: Vhost, wire: Wire) -> None:
+    bus = use_bus(vhost.url)
+    wire.queue(bus.names.group("billing"))
+    assert bus.publish([envelope("a")])[0].state == "confirmed"
+    bus.publisher.stop()
+    assert bus.publish([envelope("b")])[0].state == "confirmed"
+
+
+def test_an_idle_connection_is_kept_alive_and_a_dead_one_is_noticed(
+    make: Callable[..., Publisher], proxy: Proxy, through: str, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "HEARTBEAT_SECONDS", 1)
+    good = wire.queue("good")
+    publisher = make(through)
+    assert states(publisher, ("", good)) == ["confirmed"]
+    connection = publisher._link._connection
+    threading.Event().wait(4)  # the broker gives up on a silent connection after two heartbeats
+    assert publisher._link._connection is connection
+    assert states(publisher, ("", good)) == ["confirmed"]
+    assert publisher._link._connection is connection
+    proxy.pause()
+    wait_until(lambda: publisher._link._connection is not connection, 10, "the silence to be noticed")
+
+
+def test_a_broker_that_is_short_of_memory_gets_nothing_and_nothing_false_is_said(
+    make: Callable[..., Publisher], rabbitmq: RabbitMQ, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publishers, "GRACE_SECONDS", 60)
+    if rabbitmq.source() != "binaries":
+        pytest.skip("only a broker that was started here can be made to raise an alarm")
+    publisher = make(confirm=0.5)
+    with wired(vhost.url) as wire:
+        good = wire.queue("good")
+        assert states(publisher, ("", good)) == ["confirmed"]
+        rabbitmq.control("set_vm_memory_high_watermark", "absolute", "1MB")
+        try:
+            with ThreadPoolExecutor(1) as threads:
+                written = threads.submit(states, publisher, ("", good))  # the first that is written tells
+                wait_until(lambda: publisher.blocked, 10, "the broker to say that it is blocked")
+                began = time.monotonic()
+                assert states(publisher, *[("", good)] * 3) == ["unsent"] * 3
+                assert time.monotonic() - began < 0.5
+                assert "short of memory" in publisher.error
+                assert not written.done()
+                threading.Event().wait(1.0)  # longer than a confirm may take: but nothing is wrong with it
+                assert publisher.blocked
+                rabbitmq.control("set_vm_memory_high_watermark", "absolute", "1GB")
+                assert written.result(30) == ["confirmed"]
+        finally:
+            rabbitmq.control("set_vm_memory_high_watermark", "absolute", "1GB")
+        wait_until(lambda: states(publisher, ("", good)) == ["confirmed"], 20, "messages to go through again")
+        assert not publisher.blocked
+        assert wire.depth(good) == 3
