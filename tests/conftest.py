@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.services.plugin", "tests.services.fixtures"]
@@ -14,3 +16,9 @@ if find_spec("django_celery_beat") is None:
 # How fast examples are made says more about the machine's load than about the code.
 settings.register_profile("koan", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("koan")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """A project's Celery in this process would take the jobs of every test, and there is no broker for them."""
+    if "sampleproject.celery" in sys.modules:
+        raise pytest.UsageError("a test module imports the sample project: use it in a process of its own")

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import zlib
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 from PIL import Image
 
-from sampleproject.demo.pictures import Scene, draw
+# By its path: the sample project's package would tie this very process to its Celery.
+_SPEC = spec_from_file_location("demo_pictures", Path(__file__).parents[2] / "sampleproject/demo/pictures.py")
+_MODULE = sys.modules["demo_pictures"] = module_from_spec(_SPEC)
+_SPEC.loader.exec_module(_MODULE)
+Scene, draw = _MODULE.Scene, _MODULE.draw
 
 
 def photographs(folder: Path, count: int, width: int = 2400, height: int = 1800) -> list[Path]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from sampleproject.demo.pictures import Scene, draw
+from tests.acceptance.pictures import Scene, draw
 
 if TYPE_CHECKING:
     from .conftest import Gallery
