@@ -1,0 +1,348 @@
+"""The outbox and its relay, on a real broker that comes and goes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection, transaction
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from koan_django.core.models import Lease
+from koan_django.messaging import UnroutableError, send_many
+from koan_django.messaging.buses.broker import Outcome
+from koan_django.messaging.envelope import Envelope
+from koan_django.messaging.models import MessageEvent, OutboxMessage
+from koan_django.messaging.relay import Relay
+from tests.messaging.conftest import UseBus, running
+from tests.messaging.shop import OrderPlaced, StockMoved, listening
+from tests.messaging.wire import Wire
+from tests.services.process import Process
+from tests.services.proxy import Proxy
+from tests.services.rabbitmq import Vhost
+from tests.services.waiting import wait_until
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
+ROOT = Path(__file__).parents[2]
+
+
+class Relaying:
+    """A relay that runs for the block."""
+
+    def __init__(self, bus: Any) -> None:
+        self.relay = Relay(bus)
+
+    def __enter__(self) -> Relay:
+        self.relay.start()
+        return self.relay
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.relay.stop(20)
+
+
+def numbers_in(wire: Wire, queue: str) -> list[int]:
+    import json
+
+    return [json.loads(each.body)["number"] for each in wire.take(queue)]
+
+
+def test_what_is_sent_while_the_broker_is_down_waits_and_arrives_in_order_with_its_ids(
+    use_bus: UseBus, proxy: Proxy, through: str, wire: Wire
+) -> None:
+    bus = use_bus(through)
+    queue = wire.queue(bus.names.group("billing"))
+    proxy.shut()
+    with listening(OrderPlaced, group="billing"):
+        receipts = [OrderPlaced(number).send_to("billing") for number in range(20)]
+        with transaction.atomic():
+            receipts += [OrderPlaced(number).send_to("billing") for number in range(20, 30)]
+        assert {receipt.state for receipt in receipts} == {"accepted"}
+        assert OutboxMessage.objects.count() == 30
+        with Relaying(bus) as relay:
+            wait_until(lambda: "cannot be reached" in relay.error, what="the relay to say what is wrong")
+            assert relay.finding().status == "unhealthy"
+            assert OutboxMessage.objects.filter(tries=0).count() == 30  # an outage is not their failure
+            proxy.open()
+            wait_until(lambda: not OutboxMessage.objects.exists(), 20, "the outbox to be published")
+            assert relay.finding().status == "healthy"
+    arrived = wire.take(queue)
+    assert [each.properties["message_id"] for each in arrived] == [receipt.id for receipt in receipts]
+    assert (
+        MessageEvent.objects.filter(kind="sent").count() == MessageEvent.objects.filter(kind="published").count() == 30
+    )
+
+
+def test_what_reaches_nobody_is_parked_and_holds_up_no_other(use_bus: UseBus, vhost: Vhost, wire: Wire) -> None:
+    bus = use_bus(vhost.url)
+    queue = wire.queue(bus.names.group("billing"))
+    with listening(OrderPlaced, group="billing"), listening(OrderPlaced, group="gone"), transaction.atomic():
+        OrderPlaced(1).send_to("gone")
+        OrderPlaced(2).send_to("billing")
+    with Relaying(bus):
+        wait_until(lambda: OutboxMessage.objects.filter(state="parked").exists(), what="the message to be parked")
+    parked = OutboxMessage.objects.get()
+    assert (parked.group, parked.tries) == ("gone", 1)
+    assert "no queue receives" in parked.last_error
+    assert numbers_in(wire, queue) == [2]
+    assert MessageEvent.objects.get(kind="parked").message_id == parked.message_id
+
+
+def test_what_a_full_queue_refuses_is_tried_again_later_and_later(use_bus: UseBus, vhost: Vhost, wire: Wire) -> None:
+    bus = use_bus(vhost.url)
+    full = wire.queue(bus.names.group("billing"), **{"x-max-length": 1, "x-overflow": "reject-publish"})
+    good = wire.queue(bus.names.group("stock"))
+    wire.publish(full, b'{"number": 0}')
+    with listening(OrderPlaced, group="billing"), listening(OrderPlaced, group="stock"), transaction.atomic():
+        OrderPlaced(1).send_to("billing")
+        OrderPlaced(2).send_to("stock")
+    with Relaying(bus) as relay:
+        wait_until(lambda: OutboxMessage.objects.filter(tries__gte=2).exists(), what="a second try")
+        waiting = OutboxMessage.objects.get()
+        assert timedelta(seconds=1) < waiting.available_at - timezone.now() < timedelta(seconds=3)
+        assert "refused" in waiting.last_error
+        assert relay.error == ""  # nothing is wrong with the relay
+        assert numbers_in(wire, good) == [2]
+        wire.take(full)
+        wait_until(lambda: not OutboxMessage.objects.exists(), what="the message to be published")
+    assert numbers_in(wire, full) == [1]
+
+
+def test_what_the_broker_did_not_answer_is_published_again_with_its_id(
+    use_bus: UseBus, proxy: Proxy, through: str, wire: Wire
+) -> None:
+    bus = use_bus(through, CONFIRM_TIMEOUT=0.3)
+    queue = wire.queue(bus.names.group("billing"))
+    with listening(OrderPlaced, group="billing"):
+        assert OrderPlaced(1).send_to("billing").state == "published"
+        proxy.pause("down")
+        receipt = OrderPlaced(2).send_to("billing")
+    assert receipt.state == "accepted"
+    assert "no confirm" in OutboxMessage.objects.get().last_error
+    proxy.resume()
+    with Relaying(bus):
+        wait_until(lambda: not OutboxMessage.objects.exists(), 20, "the message to be published")
+    ids = [each.properties["message_id"] for each in wire.take(queue)]
+    assert ids[1:] == [receipt.id] * 2  # it had arrived: the inbox takes the second for what it is
+
+
+def test_two_relays_never_publish_at_the_same_time(use_bus: UseBus, vhost: Vhost, wire: Wire) -> None:
+    bus = use_bus(vhost.url)
+    queue = wire.queue(bus.names.group("billing"))
+    inside, most = [0], [0]
+    publish = bus.publish
+
+    def watched(envelopes: Sequence[Envelope]) -> list[Outcome]:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.02)  # long enough for the other one to come
+        try:
+            return publish(envelopes)
+        finally:
+            inside[0] -= 1
+
+    bus.publish = watched
+    with listening(OrderPlaced, group="billing"), Relaying(bus) as one, Relaying(bus) as other:
+        for start in range(0, 100, 10):
+            with transaction.atomic():
+                send_many([OrderPlaced(number) for number in range(start, start + 10)], group="billing")
+        wait_until(lambda: not OutboxMessage.objects.exists(), 20, "the outbox to be published")
+        assert {one.finding().message, other.finding().message} == {"publishing", "standing by"}
+    assert most == [1]
+    assert numbers_in(wire, queue) == list(range(100))
+
+
+def test_the_second_relay_takes_over_when_the_first_stops(use_bus: UseBus, vhost: Vhost, wire: Wire) -> None:
+    bus = use_bus(vhost.url)
+    wire.queue(bus.names.group("billing"))
+    with Relaying(bus) as one:
+        wait_until(lambda: one.finding().message == "publishing", what="the first to publish")
+        with Relaying(bus) as other:
+            one.stop(10)
+            wait_until(lambda: other.finding().message == "publishing", what="the second to publish")
+
+
+def test_a_relay_that_lost_its_lease_stops_publishing(use_bus: UseBus, vhost: Vhost, wire: Wire) -> None:
+    bus = use_bus(vhost.url)
+    wire.queue(bus.names.group("billing"))
+    with Relaying(bus) as relay, listening(OrderPlaced, group="billing"):
+        wait_until(lambda: relay.finding().message == "publishing", what="the relay to hold its lease")
+        stolen = Lease.objects.get(name="koan_messaging.relay.main")
+        later = timezone.now() + timedelta(minutes=5)
+        Lease.objects.filter(pk=stolen.pk).update(lease_token=stolen.lease_token + 1, lease_until=later)
+        time.sleep(1.1)  # what was renewed within a second is taken to hold
+        with transaction.atomic():
+            OrderPlaced(1).send_to("billing")
+        wait_until(lambda: relay.finding().message == "standing by", what="the relay to stand by")
+        assert OutboxMessage.objects.count() == 1
+
+
+def test_no_transaction_is_open_while_the_relay_talks_to_the_broker(use_bus: UseBus, vhost: Vhost, wire: Wire) -> None:
+    bus = use_bus(vhost.url)
+    wire.queue(bus.names.group("billing"))
+    publish, seen = bus.publish, []
+
+    def watched(envelopes: Sequence[Envelope]) -> list[Outcome]:
+        seen.append((connection.in_atomic_block, connection.get_autocommit()))
+        return publish(envelopes)
+
+    bus.publish = watched
+    with listening(OrderPlaced, group="billing"), transaction.atomic():
+        OrderPlaced(1).send_to("billing")
+    with Relaying(bus):
+        wait_until(lambda: not OutboxMessage.objects.exists(), what="the message to be published")
+    assert seen == [(False, True)]
+
+
+def test_an_idle_relay_hardly_writes(use_bus: UseBus, vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> None:
+    bus = use_bus(vhost.url)
+    with Relaying(bus) as relay:
+        wait_until(lambda: relay.finding().message == "publishing", what="the relay to hold its lease")
+        before = Lease.objects.get().lease_until
+        time.sleep(1.0)  # a hundred polls
+        assert Lease.objects.get().lease_until == before
+
+
+def test_a_database_that_is_restarted_only_interrupts(use_bus: UseBus, vhost: Vhost, wire: Wire) -> None:
+    if connection.vendor != "postgresql":
+        pytest.skip("a file does not restart")
+    bus = use_bus(vhost.url)
+    queue = wire.queue(bus.names.group("billing"))
+    with Relaying(bus) as relay, listening(OrderPlaced, group="billing"):
+        for number in range(5):
+            wait_until(lambda: relay.finding().message == "publishing", what="the relay to hold its lease")
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            with transaction.atomic():
+                OrderPlaced(number).send_to("billing")
+        wait_until(lambda: not OutboxMessage.objects.exists(), 20, "the outbox to be published")
+    assert list(dict.fromkeys(numbers_in(wire, queue))) == [0, 1, 2, 3, 4]
+
+
+PROGRAM = """
+import django, sys
+django.setup()
+from koan_django.messaging.buses import registry
+from koan_django.messaging.relay import Relay
+from koan_django.testing import override_koan
+import koan_django.messaging.relay as module
+
+module.BATCH = 10
+bus = {"URL": sys.argv[1], "PREFIX": sys.argv[2], "POLL_INTERVAL": 0.01}
+override_koan(MESSAGING={"BUSES": {"main": bus}}).enable()
+print("relaying", flush=True)
+Relay(registry.get("main")).run()
+"""
+
+
+def test_a_relay_killed_in_mid_batch_loses_nothing(use_bus: UseBus, vhost: Vhost, wire: Wire, tmp_path: Path) -> None:
+    bus = use_bus(vhost.url)
+    queue = wire.queue(bus.names.group("billing"))
+    with listening(OrderPlaced, group="billing"), transaction.atomic():
+        send_many([OrderPlaced(number) for number in range(150)], group="billing")
+    arrived: list[int] = []
+    killed = 0
+    for _ in range(20):
+        Lease.objects.update(lease_until=None)  # or the next one would wait until the lease of the killed one ends
+        child = relay_process(tmp_path / f"{_}.log", vhost.url, bus.names.prefix)
+        try:
+            child.expect("relaying", 30)
+            left = OutboxMessage.objects.count()
+            wait_until(lambda: OutboxMessage.objects.count() < left or not left, 30, "it to publish")  # noqa: B023
+        finally:
+            child.kill()
+        killed += 1
+        arrived += numbers_in(wire, queue)
+        if not OutboxMessage.objects.exists():
+            break
+    assert killed > 1
+    arrived += numbers_in(wire, queue)
+    assert not OutboxMessage.objects.exists()
+    assert set(arrived) == set(range(150))
+    assert list(dict.fromkeys(arrived)) == list(range(150))  # in order, but for what was published twice
+
+
+def relay_process(log: Path, url: str, prefix: str) -> Process:
+    settings = connection.settings_dict
+    env = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.messaging.child_settings",
+        "KOAN_CHILD_DATABASE": str(settings["NAME"]),
+    }
+    return Process("relay", [sys.executable, "-c", PROGRAM, url, prefix], log, env=env, cwd=ROOT)
+
+
+def test_a_send_in_a_transaction_is_two_queries_and_no_word_to_the_broker(use_bus: UseBus, vhost: Vhost) -> None:
+    bus = use_bus(vhost.url)
+    with listening(OrderPlaced, group="billing"), transaction.atomic(), CaptureQueriesContext(connection) as queries:
+        OrderPlaced(1).send()
+    inserts = [query["sql"] for query in queries if query["sql"].startswith("INSERT")]
+    assert len(inserts) == 2  # the message and its event
+    assert len([query for query in queries if "SAVEPOINT" not in query["sql"]]) == 2
+    assert bus._publishers == {}
+    assert threading.active_count() < 20
+
+
+def test_a_message_of_a_key_waits_behind_earlier_ones_of_its_key(use_bus: UseBus, vhost: Vhost, wire: Wire) -> None:
+    bus = use_bus(vhost.url)
+    queue = wire.queue(bus.names.group("stock"))
+    with listening(StockMoved, group="stock"):
+        with transaction.atomic():
+            first = StockMoved("a", 1).send_to("stock")
+        second = StockMoved("a", 2).send_to("stock")
+        delayed = StockMoved("b", 1).send_to("stock", delay=timedelta(hours=1))
+        third = StockMoved("b", 2).send_to("stock")
+    assert (second.state, delayed.state, third.state) == ("accepted", "accepted", "published")
+    with Relaying(bus):
+        wait_until(lambda: OutboxMessage.objects.count() == 1, what="the due messages to be published")
+    assert [each.properties["message_id"] for each in wire.take(queue)] == [third.id, first.id, second.id]
+
+
+def test_a_message_that_was_due_cannot_be_recalled(use_bus: UseBus, vhost: Vhost) -> None:
+    use_bus(vhost.url)
+    with listening(OrderPlaced, group="billing"):
+        with transaction.atomic():
+            due = OrderPlaced(1).send_to("billing")
+        later = OrderPlaced(2).send_to("billing", delay=timedelta(hours=1))
+    assert not due.cancel()  # a relay may be publishing it at this moment
+    assert later.cancel()
+    assert not later.cancel()
+    assert MessageEvent.objects.get(kind="cancelled").message_id == later.id
+    assert OutboxMessage.objects.get().message_id == due.id
+
+
+def test_a_published_message_does_not_fail_its_sender_when_the_trail_does(
+    use_bus: UseBus, vhost: Vhost, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus = use_bus(vhost.url)
+    queue = wire.queue(bus.names.group("billing"))
+
+    def away(rows: Any) -> None:
+        raise OperationalError("the database is away")
+
+    monkeypatch.setattr("koan_django.messaging.events.record", away)
+    with listening(OrderPlaced, group="billing"):
+        assert OrderPlaced(1).send_to("billing").state == "published"
+    assert numbers_in(wire, queue) == [1]
+
+
+def test_of_many_messages_those_that_can_travel_are_sent_and_the_error_says_so(
+    use_bus: UseBus, vhost: Vhost, wire: Wire
+) -> None:
+    bus = use_bus(vhost.url)
+    with listening(OrderPlaced, group="billing"), running():
+        with pytest.raises(UnroutableError, match=r"reaches nobody .*Of the 2 messages"):
+            send_many([OrderPlaced(1), StockMoved("nobody", 2)])
+        wait_until(lambda: MessageEvent.objects.filter(kind="handled").count() == 1, what="the first to be handled")
+    assert not OutboxMessage.objects.exists()
+    assert bus.alias == "main"
