@@ -1,0 +1,410 @@
+"""Consuming a real broker that fails, refuses, and carries what strangers publish."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import OperationalError
+
+from koan_django.core import PermanentError
+from koan_django.core.health import Finding
+from koan_django.inbox.models import InboxEntry
+from koan_django.messaging import send_many
+from koan_django.messaging.buses.amqp import link as links
+from koan_django.messaging.buses.amqp.bridge import DeadLetterBridge
+from koan_django.messaging.models import DeadLetter, MessageEvent, OutboxMessage
+from koan_django.messaging.worker.runner import BusRunner
+from koan_django.testing import static_secrets
+from tests.messaging.conftest import UseBus, running
+from tests.messaging.shop import OrderPlaced, listening
+from tests.messaging.wire import Wire
+from tests.services.proxy import Proxy
+from tests.services.rabbitmq import RabbitMQ, Vhost
+from tests.services.waiting import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connect again soon."""
+    monkeypatch.setattr("koan_django.messaging.consumer.MIN_BACKOFF_SECONDS", 0.05)
+    monkeypatch.setattr("koan_django.messaging.consumer.MAX_BACKOFF_SECONDS", 0.3)
+    monkeypatch.setattr("koan_django.messaging.buses.amqp.publisher.MIN_BACKOFF_SECONDS", 0.05)
+    monkeypatch.setattr("koan_django.messaging.buses.amqp.publisher.MAX_BACKOFF_SECONDS", 0.3)
+
+
+def effect(message: OrderPlaced) -> None:
+    """A row that can be written once."""
+    InboxEntry.objects.create(
+        fingerprint=f"effect-{message.number}", handler="effect", key="", state="processed", claim=""
+    )
+
+
+def effects() -> set[int]:
+    found = InboxEntry.objects.filter(handler="effect").values_list("fingerprint", flat=True)
+    return {int(fingerprint.removeprefix("effect-")) for fingerprint in found}
+
+
+def finding(runner: BusRunner) -> Finding:
+    return runner.consumers[0].finding()
+
+
+def says(runner: BusRunner, text: str, status: str = "unhealthy") -> Callable[[], bool]:
+    """Whether the consumer's health holds ``text``."""
+    return lambda: text in finding(runner).message and finding(runner).status == status
+
+
+def recovers(runner: BusRunner) -> None:
+    wait_until(lambda: finding(runner).status == "healthy", 20, "the consumer to recover")
+
+
+def settled(count: int) -> Callable[[], bool]:
+    return lambda: MessageEvent.objects.filter(kind="handled").count() >= count
+
+
+# faults of the network and the broker
+
+
+def test_connections_that_are_cut_while_messages_flow_cost_nothing(
+    use_bus: UseBus, proxy: Proxy, through: str, vhost: Vhost, wire: Wire
+) -> None:
+    bus = use_bus(through)
+    with listening(OrderPlaced, effect, group="billing"), running() as runner:
+        for start in range(0, 300, 50):
+            send_many([OrderPlaced(number) for number in range(start, start + 50)])
+            proxy.cut()
+        wait_until(settled(300), 60, "all to be handled")
+        recovers(runner)
+        wait_until(lambda: wire.depth(bus.names.group("billing")) == 0, what="the queue to be empty")
+    assert effects() == set(range(300))
+    assert not DeadLetter.objects.exists()
+    assert not OutboxMessage.objects.exists()
+
+
+def test_a_broker_that_is_stopped_and_started_is_consumed_again(
+    use_bus: UseBus, rabbitmq: RabbitMQ, vhost: Vhost
+) -> None:
+    if rabbitmq.source() != "binaries":
+        pytest.skip("only a broker that was started here can be stopped")
+    use_bus(vhost.url)
+    with listening(OrderPlaced, effect, group="billing"), running() as runner:
+        send_many([OrderPlaced(number) for number in range(20)])
+        rabbitmq.control("stop_app")
+        try:
+            wait_until(says(runner, "cannot be reached"), 20, "the consumer to say so")
+            send_many([OrderPlaced(number) for number in range(20, 40)])
+            assert OutboxMessage.objects.exists()
+        finally:
+            rabbitmq.control("start_app")
+        wait_until(settled(40), 60, "all to be handled")
+        recovers(runner)
+    assert effects() == set(range(40))
+
+
+def test_a_broker_that_falls_silent_while_it_is_asked_is_given_up(
+    use_bus: UseBus, proxy: Proxy, through: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "REPLY_SECONDS", 0.5)
+    monkeypatch.setattr(links, "CONNECT_SECONDS", 0.5)
+    use_bus(through)
+    with listening(OrderPlaced, effect, group="billing"), running() as runner:
+        proxy.pause()
+        proxy.cut()  # it connects again, and nobody answers
+        wait_until(lambda: finding(runner).status == "unhealthy", 20, "the consumer to give up")
+        proxy.resume()
+        proxy.cut()
+        recovers(runner)
+        OrderPlaced(1).send()
+        wait_until(settled(1), 20, "the message to be handled")
+
+
+def test_a_drain_does_not_wait_for_a_broker_that_is_away(use_bus: UseBus, proxy: Proxy, through: str) -> None:
+    use_bus(through)
+    with listening(OrderPlaced, lambda message: time.sleep(0.5), group="billing") as arrived, running() as runner:
+        OrderPlaced(1).send()
+        wait_until(lambda: arrived, what="the message")
+        proxy.shut()
+        proxy.cut()
+        began = time.monotonic()
+        runner.drain()
+        wait_until(lambda: not runner.is_busy, what="the drain to end")
+        assert time.monotonic() - began < 3
+
+
+def test_a_consumer_that_starts_while_the_broker_is_down_consumes_when_it_comes(
+    use_bus: UseBus, proxy: Proxy, through: str
+) -> None:
+    use_bus(through)
+    proxy.shut()
+    with listening(OrderPlaced, effect, group="billing"), running(consuming=False) as runner:
+        wait_until(says(runner, "cannot be reached"), what="the consumer to say so")
+        assert OrderPlaced(1).send().state == "accepted"
+        proxy.open()
+        recovers(runner)
+        wait_until(settled(1), 20, "the message to be handled")
+    assert not OutboxMessage.objects.exists()  # what was unroutable before the queue was declared would be parked
+
+
+# what the broker refuses
+
+
+def test_a_queue_that_exists_with_other_arguments_is_named_and_tried_again(
+    use_bus: UseBus, vhost: Vhost, wire: Wire
+) -> None:
+    bus = use_bus(vhost.url)
+    queue = wire.queue(bus.names.group("billing"))  # not a quorum queue
+    with listening(OrderPlaced, effect, group="billing"), running(consuming=False) as runner:
+        wait_until(says(runner, "PRECONDITION_FAILED"), what="the consumer to say so")
+        assert queue in finding(runner).message
+        wire.channel.queue_delete(queue)
+        recovers(runner)
+        OrderPlaced(1).send()
+        wait_until(settled(1), what="the message to be handled")
+
+
+def test_a_user_who_may_not_declare_is_told_so_and_tried_again(
+    use_bus: UseBus, rabbitmq: RabbitMQ, vhost: Vhost
+) -> None:
+    name = f"limited-{vhost.name}"
+    rabbitmq.api("PUT", f"users/{name}", {"password": "hunter2-secret", "tags": ""})
+    try:
+        rabbitmq.api("PUT", f"permissions/{vhost.name}/{name}", {"configure": "^$", "write": ".*", "read": ".*"})
+        use_bus(vhost.url.replace("guest:guest@", f"{name}:hunter2-secret@"))
+        with listening(OrderPlaced, effect, group="billing"), running(consuming=False) as runner:
+            wait_until(says(runner, "ACCESS_REFUSED"), what="the consumer to say so")
+            assert "hunter2" not in finding(runner).message
+            rabbitmq.api("PUT", f"permissions/{vhost.name}/{name}", {"configure": ".*", "write": ".*", "read": ".*"})
+            recovers(runner)
+    finally:
+        rabbitmq.api("DELETE", f"users/{name}")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda url: url.replace("guest:guest@", "guest:wrong-one@"), "ACCESS_REFUSED"),
+        (lambda url: url.rpartition("/")[0] + "/no-such-vhost", "no-such-vhost"),
+        (lambda url: url.replace("guest:guest@", "guest:pa/ss:wo@"), "the URL cannot be read"),
+        (lambda url: "amqp://guest:guest@no-such-host.invalid/", "no-such-host.invalid"),
+    ],
+)
+def test_an_address_that_leads_nowhere_is_said_without_its_password(
+    use_bus: UseBus, vhost: Vhost, change: Callable[[str], str], expected: str
+) -> None:
+    use_bus(change(vhost.url))
+    with listening(OrderPlaced, effect, group="billing"), running(consuming=False) as runner:
+        wait_until(says(runner, expected), 20, "the consumer to say so")
+        message = finding(runner).message
+        assert "cannot be reached" in message
+        assert "guest" not in message.replace("user 'guest'", "")
+        assert "wrong-one" not in message
+        assert "pa/ss" not in message
+        receipt = OrderPlaced(1).send()  # nothing is refused for it
+    assert receipt.state == "accepted"
+
+
+def test_a_secret_that_is_not_there_is_named_and_looked_up_again(use_bus: UseBus, vhost: Vhost) -> None:
+    use_bus(vhost.url.replace("guest:guest@", "guest:{{secret:broker-password}}@"))
+    handling = listening(OrderPlaced, effect, group="billing")
+    with static_secrets({}) as secrets, handling, running(consuming=False) as runner:
+        wait_until(says(runner, "broker-password"), what="the consumer to say so")
+        secrets.set("broker-password", "guest")
+        recovers(runner)
+        OrderPlaced(1).send()
+        wait_until(settled(1), what="the message to be handled")
+
+
+# retries and dead letters that cannot be published
+
+
+def test_a_retry_that_cannot_be_published_waits_unacknowledged_and_holds_up_no_other(
+    use_bus: UseBus, proxy: Proxy, through: str, wire: Wire
+) -> None:
+    bus = use_bus(through)
+    broken = [True]
+
+    def fail(message: OrderPlaced) -> None:
+        if message.number == 1 and broken:
+            raise ConnectionError("the ledger is away")
+
+    with listening(OrderPlaced, fail, group="billing") as arrived, running() as runner:
+        queue = bus.names.group("billing")
+        proxy.shut()  # the consumer is connected, the publisher is not yet
+        wire.publish(queue, b'{"number": 1}', type="order.placed", message_id="1")
+        wait_until(says(runner, "was not published", "degraded"), what="the consumer to say so")
+        wire.publish(queue, b'{"number": 2}', type="order.placed", message_id="2")
+        wait_until(settled(1), what="another message to be handled meanwhile")
+        proxy.open()
+        wait_until(DeadLetter.objects.exists, 20, "the last attempt")
+        recovers(runner)
+    assert [(message.number, context.attempt) for message, context in arrived] == [(1, 1), (2, 1), (1, 2), (1, 3)]
+    assert wire.depth(queue) == 0
+
+
+def test_a_bucket_that_somebody_deleted_is_declared_again(use_bus: UseBus, vhost: Vhost, wire: Wire) -> None:
+    bus = use_bus(vhost.url)
+    failures = [ConnectionError("once")]
+
+    def fail_once(message: OrderPlaced) -> None:
+        if failures:
+            wire.channel.queue_delete(bus.names.retry(bus.options.retry.steps()[0]))
+            raise failures.pop()
+
+    with listening(OrderPlaced, fail_once, group="billing"), running():
+        OrderPlaced(1).send()
+        wait_until(settled(1), 20, "the message to be handled after all")
+
+
+def test_a_dead_letter_whose_headers_leave_no_room_is_kept_without_them(
+    use_bus: UseBus, vhost: Vhost, wire: Wire
+) -> None:
+    bus = use_bus(vhost.url)
+
+    def refuse(message: OrderPlaced) -> None:
+        raise PermanentError("no")
+
+    with listening(OrderPlaced, refuse, group="billing"), running():
+        headers = {f"x-{number}": "y" * 10_000 for number in range(12)}
+        wire.publish(bus.names.group("billing"), b'{"number": 1}', type="order.placed", application_headers=headers)
+        wait_until(DeadLetter.objects.exists, 20, "the dead letter")
+    dead = DeadLetter.objects.get()
+    assert (dead.reason, bytes(dead.body)) == ("permanent", b'{"number": 1}')
+
+
+def test_dead_letters_wait_for_a_database_that_is_away_and_consuming_goes_on(
+    use_bus: UseBus, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("koan_django.messaging.buses.amqp.bridge.PAUSE_SECONDS", 0.2)
+    write, away = DeadLetterBridge._write, [True]
+
+    def failing(self: DeadLetterBridge, dead: Any) -> None:
+        if away:
+            raise OperationalError("the server closed the connection")
+        write(self, dead)
+
+    monkeypatch.setattr(DeadLetterBridge, "_write", failing)
+    use_bus(vhost.url)
+
+    def refuse(message: OrderPlaced) -> None:
+        if message.number < 3:
+            raise PermanentError("no")
+
+    with listening(OrderPlaced, refuse, group="billing"), running() as runner:
+        send_many([OrderPlaced(number) for number in range(3)])
+        wait_until(says(runner, "cannot be written", "degraded"), what="the consumer to say so")
+        OrderPlaced(3).send()
+        wait_until(settled(1), what="another message to be handled meanwhile")
+        away.clear()
+        wait_until(lambda: DeadLetter.objects.count() == 3, what="the dead letters")
+        recovers(runner)
+
+
+def test_a_dead_letter_that_cannot_be_written_holds_up_no_other(
+    use_bus: UseBus, vhost: Vhost, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = DeadLetterBridge._write
+
+    def failing(self: DeadLetterBridge, dead: Any) -> None:
+        if any(delivery.envelope.id == "poison" for delivery, _ in dead):
+            raise ValueError("this one never")
+        write(self, dead)
+
+    monkeypatch.setattr(DeadLetterBridge, "_write", failing)
+    bus = use_bus(vhost.url)
+    with listening(OrderPlaced, effect, group="billing"):
+        with running():
+            pass  # declares the queues
+        for identifier in ("a", "poison", "b"):
+            wire.publish(bus.names.dead("billing"), b"{}", message_id=identifier, type="order.placed")
+        with running() as runner:
+            wait_until(lambda: DeadLetter.objects.count() == 2, what="the others")
+            wait_until(says(runner, "this one never", "degraded"), what="the consumer to say so")
+    assert set(DeadLetter.objects.values_list("message_id", "reason")) == {("a", "broker"), ("b", "broker")}
+    wait_until(lambda: wire.depth(bus.names.dead("billing")) == 1, what="it to stand in the queue, not lost")
+
+
+# what strangers publish
+
+
+def test_messages_without_an_id_are_all_handled_however_alike(
+    use_bus: UseBus, proxy: Proxy, through: str, wire: Wire
+) -> None:
+    """Their ids are not made of delivery tags, which begin anew with each connection."""
+    bus = use_bus(through)
+    with listening(OrderPlaced, group="billing") as arrived, running() as runner:
+        for turn in range(1, 4):
+            for _ in range(3):
+                wire.publish(bus.names.group("billing"), b'{"number": 1}', type="order.placed")
+            wait_until(lambda: len(arrived) >= 3 * turn, what="three more")  # noqa: B023
+            proxy.cut()
+            recovers(runner)
+    assert len({context.id for _, context in arrived}) >= 9
+
+
+@pytest.mark.parametrize(
+    ("key", "properties"),
+    [
+        ("order.placed.p", {}),
+        ("order.placed.p7", {"message_id": "x" * 255}),
+        (
+            "order.placed.p",
+            {"application_headers": {"koan-version": "nonsense", "koan-attempt": None, "n": {"a": [1]}}},
+        ),
+        ("order.placed.p", {"application_headers": {"koan-attempt": 2**40, "koan-tenant": "t" * 500}}),
+        ("order.placed.p", {"application_headers": {"nul": "a\x00b", "koan-correlation": "c" * 300}, "priority": 255}),
+        ("order.placed.p", {"content_encoding": "utf-16", "message_id": "a\x00b"}),
+    ],
+)
+def test_strange_properties_are_put_right(
+    use_bus: UseBus, vhost: Vhost, wire: Wire, key: str, properties: dict[str, Any]
+) -> None:
+    from amqp.basic_message import Message
+
+    bus = use_bus(vhost.url)
+    body = '{"number": 7}'.encode(properties.get("content_encoding", "utf-8"))
+    with listening(OrderPlaced, group="billing") as arrived, running():
+        wire.channel.basic_publish(Message(body, **properties), bus.names.exchange, key)
+        wait_until(settled(1), what="the message to be handled")
+    assert [message.number for message, _ in arrived] == [7]
+
+
+def test_an_unreadable_message_of_a_stranger_is_a_dead_letter(use_bus: UseBus, vhost: Vhost, wire: Wire) -> None:
+    bus = use_bus(vhost.url)
+    strange = {
+        "message_id": "a\x00b",
+        "type": "order.placed",
+        "application_headers": {"k\x00": "v\x00", "koan-tenant": "t" * 90},
+    }
+    with listening(OrderPlaced, group="billing") as arrived, running():
+        wire.publish(bus.names.group("billing"), b'{"number": "\x00\xff', **strange)
+        wire.publish(bus.names.group("billing"), json.dumps({"number": 1}).encode(), type="order.placed")
+        wait_until(lambda: DeadLetter.objects.exists() and arrived, what="the dead letter and the message")
+    dead = DeadLetter.objects.get()
+    assert dead.message_id.startswith("a?b-")
+    assert (dead.reason, bytes(dead.body), dead.headers["k?"]) == ("unreadable", b'{"number": "\x00\xff', "v?")
+
+
+def test_bytes_that_are_no_text_in_a_header_do_not_stop_the_bus(use_bus: UseBus, vhost: Vhost, wire: Wire) -> None:
+    bus = use_bus(vhost.url)
+    with listening(OrderPlaced, group="billing") as arrived, running():
+        headers = {"bytes": b"\xff\xfe", "koan-correlation": b"\xff"}
+        wire.publish(bus.names.group("billing"), b'{"number": 1}', type="order.placed", application_headers=headers)
+        wire.publish(bus.names.group("billing"), b'{"number": 2}', type="order.placed")
+        wait_until(settled(2), what="both to be handled")
+    assert [message.number for message, _ in arrived] == [1, 2]
+
+
+def test_a_message_that_was_dead_lettered_twice_is_one_row(use_bus: UseBus, vhost: Vhost, wire: Wire) -> None:
+    """As when the row was committed and its acknowledgement lost."""
+    bus = use_bus(vhost.url)
+    with listening(OrderPlaced, group="billing"), running():
+        for _ in range(3):
+            wire.publish(bus.names.dead("billing"), b"{}", message_id="same", type="order.placed")
+        wire.publish(bus.names.dead("billing"), b"{}", message_id="other", type="order.placed")
+        wait_until(lambda: DeadLetter.objects.filter(message_id="other").exists(), what="the dead letters")
+    assert DeadLetter.objects.filter(message_id="same").count() == 1
