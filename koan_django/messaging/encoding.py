@@ -96,7 +96,7 @@ def decode(cls: type[M], body: bytes, version: int) -> M:
 def readable(body: bytes, cls: type[Message] | None) -> Any:
     """Return ``body`` for people: parsed if it can be, with sensitive fields masked."""
     try:
-        names = sensitive_names(cls)
+        names = sensitive_names(cls) if cls else frozenset()
     except (NameError, TypeError) as error:
         return f"{len(body)} bytes, not shown: what is sensitive in them is not known ({error})"
     try:
@@ -128,8 +128,10 @@ def _refuse_nan(value: Any, path: str) -> None:
 
 def _hook(value: object) -> object:
     """What msgspec does not know: lazy and safe text become text, anything of the database is refused."""
-    if isinstance(value, Promise) or type(value) is SafeString:
+    if isinstance(value, Promise):
         return str(value)
+    if type(value) is SafeString:
+        return str.__str__(value)  # its own returns itself
     if isinstance(value, SimpleLazyObject | QuerySet):
         raise TypeError(f"a {type(value).__name__} cannot travel in a message: send primary keys")
     if isinstance(value, Model):

@@ -71,7 +71,7 @@ def canonical(value: object) -> str:
     if isinstance(value, Enum):
         return canonical(value.value)
     if isinstance(value, str):
-        return str(value)
+        return str.__str__(value)
     if isinstance(value, int | UUID):
         return str(value)
     return msgspec.json.encode(value).decode()
