@@ -88,8 +88,6 @@ class MessagingOptions:
                 raise ValueError(f"the bus {alias!r} must be called by letters, digits, '_' and '-', at most 64")
         if GROUP.fullmatch(self.default_group) is None:
             raise ValueError(f"DEFAULT_GROUP {self.default_group!r} is not usable in a queue name")
-        if self.drain_timeout < timedelta(0):
-            raise ValueError("DRAIN_TIMEOUT must not be negative")
         if self.retention < timedelta(hours=1):
             raise ValueError("RETENTION must be at least 1 h")
 

@@ -1,0 +1,101 @@
+"""The section MESSAGING: what is wrong with it is said in one go."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from koan_django.core.exceptions import RegistrationError
+from koan_django.messaging.buses import registry
+from koan_django.messaging.conf import options
+from koan_django.testing import override_koan
+
+
+def errors(**koan: Any) -> list[str]:
+    with override_koan(MESSAGING=koan):
+        return [str(error) for error in options.errors()]
+
+
+def bus(**koan: Any) -> str:
+    (error,) = errors(BUSES={"main": koan})
+    return error
+
+
+def test_nothing_need_be_configured() -> None:
+    found = options()
+    assert (found.default_bus, found.default_group, found.trail) == ("main", "workers", "all")
+    assert found.buses["main"].scheme == "database"
+    assert found.drain_timeout == timedelta(seconds=20)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("ampq://guest:hunter2@h/", "no bus has the scheme 'ampq': use database://, memory://, amqp://, amqps://"),
+        ("ampq://h/", "did you mean 'amqp'?"),
+        ("guest:hunter2@h/", "the URL has no scheme"),
+        ("hunter2", "the URL has no scheme"),
+        ("amqp", "the URL has no scheme"),
+        ("{{secret:amqp-url}}", "the URL has no scheme"),
+    ],
+)
+def test_a_url_that_names_no_bus_is_refused_and_not_shown(url: str, expected: str) -> None:
+    text = bus(URL=url)
+    assert "KOAN['MESSAGING']['BUSES']['main']" in text
+    assert expected in text
+    assert "hunter2" not in text
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("PARTITIONS", 0, "PARTITIONS must be between 1 and 1024"),
+        ("PARTITIONS", 1025, "PARTITIONS must be between 1 and 1024"),
+        ("BATCH", 0, "BATCH must be between 1 and 1000"),
+        ("LEASE", 1, "LEASE must be at least 2 s"),
+        ("POLL_INTERVAL", 0.001, "POLL_INTERVAL must be at least 5 ms"),
+        ("CONFIRM_TIMEOUT", 0, "CONFIRM_TIMEOUT must be at least 100 ms"),
+        ("PREFIX", "", "PREFIX must be"),
+        ("PREFIX", "amq.koan", "PREFIX must be"),
+        ("PREFIX", "a b", "PREFIX must be"),
+        ("RETRY", {"MAX_ATEMPTS": 5}, "did you mean 'MAX_ATTEMPTS'?"),
+        ("PARTITION", 5, "unknown option; did you mean 'PARTITIONS'?"),
+    ],
+)
+def test_an_option_of_a_bus_that_cannot_be_is_named(option: str, value: object, expected: str) -> None:
+    assert expected in bus(**{option: value})
+
+
+@pytest.mark.parametrize(
+    ("koan", "expected"),
+    [
+        ({"DEFAULT_BUS": "mian"}, "DEFAULT_BUS 'mian' is not in BUSES; did you mean 'main'?"),
+        ({"DEFAULT_GROUP": "my group"}, "DEFAULT_GROUP 'my group' is not usable in a queue name"),
+        ({"BUSES": {"main": {}, "a.b": {}}}, "the bus 'a.b' must be called by letters"),
+        ({"TRAIL": "some"}, "'some' is not one of"),
+        ({"DRAIN_TIMEOUT": -1}, "-1 is not a duration"),
+        ({"RETENTION": 0}, "RETENTION must be at least 1 h"),
+    ],
+)
+def test_an_option_that_cannot_be_is_named(koan: dict[str, Any], expected: str) -> None:
+    assert any(expected in error for error in errors(**koan)), errors(**koan)
+
+
+def test_the_url_is_not_part_of_what_options_show_of_themselves() -> None:
+    with override_koan(MESSAGING={"BUSES": {"main": {"URL": "amqp://guest:hunter2@h/"}}}):
+        assert "hunter2" not in repr(options())
+
+
+def test_a_bus_that_is_not_configured_is_named_with_a_suggestion() -> None:
+    with pytest.raises(RegistrationError, match="there is no bus 'mian'; did you mean 'main'"):
+        registry.get("mian")
+
+
+def test_a_changed_setting_makes_new_buses() -> None:
+    before = registry.get("main")
+    with override_koan(MESSAGING={"BUSES": {"main": {"URL": "memory://"}}}):
+        assert registry.get("main") is not before
+        assert type(registry.get("main")).__name__ == "MemoryBus"
+    assert type(registry.get("main")).__name__ == "DatabaseBus"

@@ -1,0 +1,192 @@
+"""Declaring handlers, and who receives what."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial, wraps
+from typing import Any, Generic, TypeVar
+
+import pytest
+
+from koan_django.core.exceptions import RegistrationError
+from koan_django.messaging import Context, Message, handler, handlers
+from koan_django.messaging import messages as registered
+from tests.messaging.shop import OrderPaid, OrderPlaced, listening
+
+T = TypeVar("T")
+
+
+def plain(message: OrderPlaced) -> None: ...
+def with_context(message: OrderPlaced, context: Context) -> None: ...
+def with_default(message: OrderPlaced, context: Context | None = None) -> None: ...
+def nothing() -> None: ...
+def three(message: OrderPlaced, context: Context, more: int) -> None: ...
+def any_number(*messages: OrderPlaced) -> None: ...
+def keyword(message: OrderPlaced, *, level: int) -> None: ...
+def optional_keyword(message: OrderPlaced, *, level: int = 1) -> None: ...
+
+
+def generator(message: OrderPlaced) -> Iterator[int]:
+    yield 1
+
+
+async def async_generator(message: OrderPlaced) -> AsyncIterator[int]:
+    yield 1
+
+
+class Class:
+    def __init__(self, message: OrderPlaced) -> None: ...
+
+
+class Abstract(Message):
+    class Meta:
+        abstract = True
+
+
+class Generic_(Message, Generic[T]):
+    value: T
+
+    class Meta:
+        alias = "tests.generic"
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    """Forget what the test declares."""
+    before = dict(handlers._handlers)
+    yield
+    handlers._handlers.clear()
+    handlers._handlers.update(before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_generic_message() -> Iterator[None]:
+    yield
+    registered._classes.pop(f"{__name__}.Generic_", None)
+
+
+@pytest.mark.parametrize(
+    ("function", "takes_context"),
+    [(plain, False), (with_context, True), (with_default, True), (optional_keyword, False), (partial(plain), False)],
+)
+def test_a_handler_takes_the_message_or_the_message_and_its_context(function: Any, takes_context: bool) -> None:
+    assert handler(OrderPlaced, name="tests.one")(function) is function
+    assert handlers._handlers["tests.one"].takes_context is takes_context
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (nothing, "it takes 0 arguments"),
+        (three, "it takes 3 arguments"),
+        (any_number, "it takes 0 arguments"),
+        (keyword, "nobody gives it the argument 'level'"),
+        (generator, "it is a generator: calling it would run nothing"),
+        (async_generator, "it is a generator"),
+        (Class, "it is not a function"),
+        ("plain", "it is not a function"),
+    ],
+)
+def test_what_cannot_be_called_is_refused_when_it_is_declared(function: Any, expected: str) -> None:
+    with pytest.raises(RegistrationError, match=f"cannot be a handler: {expected}"):
+        handler(OrderPlaced, name="tests.one")(function)
+    assert "tests.one" not in handlers._handlers
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (Abstract, "Abstract is abstract"),
+        (Message, "Message is abstract"),
+        (Generic_[int], "neither a message class nor a pattern"),
+        (int, "neither a message class nor a pattern"),
+        (OrderPlaced(1), "neither a message class nor a pattern"),
+        ("", "'' is not a pattern"),
+        ("order..placed", "is not a pattern"),
+        ("order.pla*", "is not a pattern"),
+        ("order placed", "is not a pattern"),
+    ],
+)
+def test_what_cannot_be_received_is_refused(message: Any, expected: str) -> None:
+    with pytest.raises(RegistrationError) as raised:
+        handler(message)(plain)
+    assert expected in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"group": ""}, "the group '' is not usable"),
+        ({"group": "a.b"}, "is not usable in a queue name"),
+        ({"group": "x" * 65}, "is not usable in a queue name"),
+        ({"batch": 0}, "batch must be at least 1"),
+        ({"batch": 5, "atomic": False}, "a batch is one transaction"),
+        ({"max_attempts": 0}, "max_attempts must be at least 1"),
+        ({"name": "x" * 256}, "its name has 256 characters"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options: dict[str, Any], expected: str) -> None:
+    with pytest.raises(RegistrationError) as raised:
+        handler(OrderPlaced, **options)(plain)
+    assert expected in str(raised.value)
+
+
+def test_two_functions_of_one_name_are_refused_and_a_reload_is_not() -> None:
+    handler(OrderPlaced, name="tests.one")(plain)
+    handler(OrderPlaced, name="tests.one", group="other")(plain)
+    assert handlers._handlers["tests.one"].group == "other"
+    with pytest.raises(RegistrationError, match=r"two handlers are called 'tests\.one'.*plain and .*with_context"):
+        handler(OrderPlaced, name="tests.one")(with_context)
+
+
+def test_a_handler_says_where_it_belongs() -> None:
+    handler(OrderPlaced)(plain)
+    handler(OrderPlaced, group="g", bus="b", max_attempts=9, name="n")(with_context)
+    one, other = handlers.every()[-2:]
+    assert (one.name, one.group, one.bus, one.attempts, one.pinned) == (
+        f"{__name__}.plain",
+        "workers",
+        "main",
+        5,
+        False,
+    )
+    assert (other.name, other.group, other.bus, other.max_attempts, other.pinned) == ("n", "g", "b", 9, True)
+
+
+def test_within_a_group_the_class_wins_and_then_the_more_specific_pattern() -> None:
+    def named(name: str) -> Callable[[Any], None]:
+        return handler(name.partition(":")[2], group="g", name=name)(lambda envelope: None)
+
+    for name in ("4:#", "3:order.#", "2:order.*", "1:order.placed"):
+        named(name)
+    names = []
+    for winner in ("class", "1:order.placed", "2:order.*", "3:order.#", "4:#"):
+        if winner == "class":
+            handler(OrderPaid, group="g", name="other-class")(lambda message: None)
+        found = handlers.find("main", "g", "order.placed")
+        names.append(found and found.name)
+        handlers.forget(winner)
+    assert names[1:] == ["1:order.placed", "2:order.*", "3:order.#", "4:#"]
+    assert handlers.find("main", "g", "order.paid").name == "other-class"  # type: ignore[union-attr]
+    assert handlers.find("main", "g", "stock.moved") is None
+    assert handlers.find("main", "nobody", "order.placed") is None
+
+
+def test_each_group_that_receives_an_alias_is_named_once() -> None:
+    with (
+        listening(OrderPlaced, group="a"),
+        listening("order.*", group="a"),
+        listening("#", group="b"),
+        listening(OrderPaid, group="c"),
+        listening(OrderPlaced, group="d", bus="elsewhere"),
+    ):
+        assert handlers.groups_for("main", "order.placed") == ["a", "b"]
+        assert set(handlers.on_bus("main")) == {"a", "b", "c"}
+
+
+def test_a_wrapped_function_keeps_its_arguments() -> None:
+    @wraps(with_context)
+    def wrapped(*args: Any) -> None: ...
+
+    handler(OrderPlaced, name="tests.one")(wrapped)
+    assert handlers._handlers["tests.one"].takes_context
