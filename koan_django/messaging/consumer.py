@@ -160,6 +160,8 @@ class Consumer(DatabaseThread):
             "in_flight": len(self.in_flight),
             "settled": self.handled,
         }
+        if not self.consuming and not self.error and self.is_alive():
+            return health.Finding(name, "degraded", "starting", critical=True, data=data)
         if not (self.consuming and self.is_alive()):
             return health.Finding(name, "unhealthy", self.error or "not consuming", critical=True, data=data)
         if self.trouble or self.draining.is_set():
@@ -175,6 +177,8 @@ class Consumer(DatabaseThread):
             return submitted
         waiting = set(self.waiting_groups())
         for _ in range(len(self.groups)):
+            if not self._has_room():
+                break  # whose turn it is now begins the next round: a busy pool must not starve the later groups
             group = self.groups[0]
             self.groups.rotate(-1)
             while group in waiting and self._has_room():
