@@ -16,6 +16,7 @@ from django.db import DatabaseError, IntegrityError, transaction
 
 from koan_django.core.exceptions import LeaseLostError
 from koan_django.storage import deletion, operations, profiles
+from koan_django.storage.exceptions import TransferConflictError
 from koan_django.storage.fieldfile import Location
 
 from . import lineage
@@ -120,7 +121,8 @@ def _instead(asset: A, claimed: Claim, error: BaseException) -> A | None:
     """Return the variant that somebody else has published, if that is what ``error`` came of."""
     if isinstance(error, LeaseLostError):
         return None
-    if isinstance(error, IntegrityError):
+    # The winner of a claim also buries the bytes of the loser, whose reservation then is no more.
+    if isinstance(error, IntegrityError | TransferConflictError):
         found = lineage.existing(asset, [claimed.key]).get(claimed.key)
         if found is not None:
             claimed.rows.finished(output_pk=str(found.pk))
