@@ -1,0 +1,243 @@
+"""The database store: who may do a piece of work, and when it counts as done."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, connection, connections, transaction
+from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
+from hypothesis import given
+from hypothesis import strategies as st
+
+from koan_django.core.exceptions import LeaseLostError
+from koan_django.inbox.exceptions import InboxBusyError
+from koan_django.inbox.models import InboxEntry
+from koan_django.inbox.scopes import Scope
+from koan_django.inbox.stores import configured
+from koan_django.inbox.stores.base import Store
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
+LONG, OVER = timedelta(seconds=60), timedelta(0)
+
+
+def scope(key: str = "k", **parts: str) -> Scope:
+    return Scope(**{"tenant": "", "bus": "main", "group": "g", "handler": "h", "alias": "a", "key": key, **parts})
+
+
+@pytest.fixture
+def store() -> Store:
+    return configured()
+
+
+class Rollback(Exception):
+    pass
+
+
+class Claiming(threading.Thread):
+    """Claims in a transaction of its own thread, and holds it until it is told how to end."""
+
+    def __init__(self, *keys: str) -> None:
+        super().__init__(daemon=True)
+        self.keys = keys
+        self.claimed, self.end = threading.Event(), threading.Event()
+        self.commit = True
+        self.fresh: list[bool] = []
+
+    def run(self) -> None:
+        try:
+            with transaction.atomic():
+                self.fresh = configured().claim([scope(key) for key in self.keys])
+                self.claimed.set()
+                self.end.wait(20)
+                if not self.commit:
+                    raise Rollback
+        except Rollback:
+            pass
+        finally:
+            connections.close_all()
+
+    def finish(self, *, commit: bool) -> None:
+        self.commit = commit
+        self.end.set()
+        self.join(20)
+
+
+@pytest.mark.parametrize(("commit", "expected"), [(True, [False]), (False, [True])])
+def test_a_second_claim_waits_for_the_first_and_then_knows(commit: bool, expected: list[bool]) -> None:
+    first, second = Claiming("k"), Claiming("k")
+    first.start()
+    assert first.claimed.wait(10)
+    assert first.fresh == [True]
+    second.start()
+    assert not second.claimed.wait(0.5)  # it waits: nobody knows yet how the first one ends
+    first.finish(commit=commit)
+    assert second.claimed.wait(10)
+    second.finish(commit=True)
+    assert second.fresh == expected
+    assert InboxEntry.objects.get().duplicates == (1 if commit else 0)
+
+
+def test_claims_of_other_work_do_not_wait() -> None:
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has one writer")
+    first, second = Claiming("a"), Claiming("b")
+    for each in (first, second):
+        each.start()
+        assert each.claimed.wait(10)
+        assert each.fresh == [True]
+    for each in (first, second):
+        each.finish(commit=True)
+
+
+def test_a_claim_of_many_says_for_each_whether_it_is_new_in_the_same_few_queries(store: Store) -> None:
+    with transaction.atomic():
+        assert store.claim([scope("a"), scope("b")]) == [True, True]
+    with transaction.atomic(), CaptureQueriesContext(connection) as queries:
+        fresh = store.claim([scope("b"), scope("c"), scope("c"), scope("d"), scope("a")])
+    assert fresh == [False, True, False, True, False]
+    # Insert; which are mine; take what was given up; is one under way; count the duplicates.
+    assert len([each for each in queries if "SAVEPOINT" not in each["sql"]]) == 5
+    assert dict(InboxEntry.objects.values_list("key", "duplicates")) == {"a": 1, "b": 1, "c": 1, "d": 0}
+
+
+def test_a_claim_that_is_rolled_back_was_never_made(store: Store) -> None:
+    with pytest.raises(Rollback), transaction.atomic():
+        store.claim([scope()])
+        raise Rollback
+    with transaction.atomic():
+        assert store.claim([scope()]) == [True]
+
+
+def test_long_work_is_taken_by_one_and_done_once(store: Store) -> None:
+    begun = store.begin(scope(), LONG)
+    assert (begun.status, store.begin(scope(), LONG).status) == ("acquired", "busy")
+    assert begun.lease is not None
+    store.finish(begun.lease)
+    assert store.begin(scope(), LONG).status == "processed"
+    entry = InboxEntry.objects.get()
+    assert (entry.state, entry.attempts, entry.duplicates, entry.lease_until) == ("processed", 1, 1, None)
+
+
+def test_work_that_was_given_up_is_begun_again_at_once(store: Store) -> None:
+    first = store.begin(scope(), LONG)
+    assert first.lease is not None
+    store.abandon(first.lease)
+    second = store.begin(scope(), LONG)
+    assert second.status == "acquired"
+    assert InboxEntry.objects.get().attempts == 2
+
+
+def test_who_was_overtaken_cannot_mark_the_work_as_done(store: Store) -> None:
+    first = store.begin(scope(), OVER)
+    second = store.begin(scope(), LONG)
+    assert (first.status, second.status) == ("acquired", "acquired")
+    assert first.lease is not None
+    assert second.lease is not None
+    with pytest.raises(LeaseLostError, match="taken over by another worker"):
+        store.finish(first.lease)
+    store.abandon(first.lease)  # nor take it from who has it now
+    assert store.begin(scope(), LONG).status == "busy"
+    store.finish(second.lease)
+    with pytest.raises(LeaseLostError):
+        store.finish(second.lease)
+
+
+def test_work_whose_lease_ran_out_and_that_nobody_took_is_done(store: Store) -> None:
+    begun = store.begin(scope(), OVER)
+    assert begun.lease is not None
+    store.finish(begun.lease)
+    assert store.begin(scope(), LONG).status == "processed"
+
+
+def test_a_heartbeat_holds_the_lease_for_as_long_as_the_work_takes(store: Store) -> None:
+    begun = store.begin(scope(), timedelta(seconds=1))
+    assert begun.lease is not None
+    with begun.lease.keep() as heartbeat:
+        end = time.monotonic() + 2.5
+        while time.monotonic() < end:
+            assert store.begin(scope(), LONG).status == "busy"
+            time.sleep(0.1)
+        assert not heartbeat.lost
+    store.finish(begun.lease)
+
+
+def test_many_who_begin_at_once_are_told_apart() -> None:
+    found: list[str] = []
+    start = threading.Barrier(6)
+
+    def begin() -> None:
+        try:
+            start.wait(10)
+            found.append(configured().begin(scope(), LONG).status)
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=begin) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(found) == ["acquired"] + ["busy"] * 5
+
+
+def test_work_that_was_begun_under_a_lease_and_given_up_is_not_taken_for_done(store: Store) -> None:
+    """The handler was not atomic when the message first came, and is now."""
+    begun = store.begin(scope(), LONG)
+    with pytest.raises(InboxBusyError), transaction.atomic():
+        store.claim([scope("other"), scope()])
+    assert begun.lease is not None
+    store.abandon(begun.lease)
+    with pytest.raises(Rollback), transaction.atomic():
+        assert store.claim([scope("other"), scope()]) == [True, True]
+        raise Rollback
+    with transaction.atomic():
+        assert store.claim([scope("other"), scope(), scope()]) == [True, True, False]
+    assert store.begin(scope(), LONG).status == "processed"
+    with pytest.raises(LeaseLostError):
+        store.finish(begun.lease)
+
+
+parts = st.text(st.characters(), max_size=6)
+scopes = st.builds(Scope, parts, parts, parts, parts, parts, parts)
+
+
+@given(scopes, scopes)
+def test_different_work_has_different_fingerprints(one: Scope, other: Scope) -> None:
+    assert (one == other) is (one.fingerprint == other.fingerprint)
+
+
+def test_parts_of_a_scope_do_not_run_into_each_other() -> None:
+    assert scope(tenant="a", bus="b").fingerprint != scope(tenant="ab", bus="").fingerprint
+    assert scope(tenant="a").fingerprint != scope().fingerprint
+
+
+@pytest.mark.parametrize("key", ["x" * 5000, "a\x00b", "\udcff", ""])
+def test_every_key_can_be_claimed(store: Store, key: str) -> None:
+    with transaction.atomic():
+        assert store.claim([scope(key)]) == [True]
+    with transaction.atomic():
+        assert store.claim([scope(key)]) == [False]
+    assert len(InboxEntry.objects.get().key) <= 255
+
+
+def test_two_rows_for_one_piece_of_work_are_impossible() -> None:
+    columns: dict[str, Any] = {"fingerprint": "x", "handler": "h", "key": "k", "state": "processed", "claim": ""}
+    InboxEntry.objects.create(**columns)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        InboxEntry.objects.create(**columns)
+
+
+def test_a_lease_is_measured_by_the_clock_of_the_database(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    from django.utils import timezone
+
+    right: Callable[[], Any] = timezone.now
+    monkeypatch.setattr(timezone, "now", lambda: right() + timedelta(hours=3))
+    assert store.begin(scope(), LONG).status == "acquired"
+    assert store.begin(scope(), LONG).status == "busy"
+    assert InboxEntry.objects.filter(lease_until__lt=Now() + timedelta(minutes=5)).exists()
