@@ -108,19 +108,9 @@ def test_a_handler_that_fails_may_try_again(atomic: bool) -> None:
     assert InboxEntry.objects.get().attempts == (1 if atomic else 2)
 
 
-def held(**parts: str) -> Held:
+def held() -> Held:
     """Long work that somebody else is doing."""
-    scope = Scope(
-        **{
-            "tenant": "",
-            "bus": "main",
-            "group": "g",
-            "handler": "tests.h",
-            "alias": "order.placed",
-            "key": "m1",
-            **parts,
-        }
-    )
+    scope = Scope(tenant="", bus="main", group="g", handler="tests.h", alias="order.placed", key="m1")
     lease = configured().begin(scope, timedelta(seconds=60)).lease
     assert lease is not None
     return lease
@@ -215,14 +205,8 @@ def test_any_source_and_key_will_do(key: str) -> None:
 
 
 def entry(state: str = "processed", days: float = 0, **columns: Any) -> InboxEntry:
-    made = InboxEntry.objects.create(
-        fingerprint=f"f{InboxEntry.objects.count()}-{state}-{days}",
-        handler="h",
-        key="k",
-        state=state,
-        claim="c",
-        **columns,
-    )
+    columns |= {"fingerprint": f"{state} {days} {InboxEntry.objects.count()}", "state": state}
+    made = InboxEntry.objects.create(handler="h", key="k", claim="c", **columns)
     at = timezone.now() - timedelta(days=days)
     InboxEntry.objects.filter(pk=made.pk).update(first_seen_at=at, processed_at=at if state == "processed" else None)
     return made
