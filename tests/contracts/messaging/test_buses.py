@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -326,8 +327,6 @@ def test_a_large_body_arrives_whole(rig: Rig) -> None:
 
 
 def test_a_drained_consumer_leaves_the_rest_for_the_next(rig: Rig) -> None:
-    import time
-
     with listening(OrderPlaced, lambda message: time.sleep(0.05), group="billing") as arrived:
         with rig.running(size=1):
             send_many([OrderPlaced(number) for number in range(30)])
@@ -337,3 +336,18 @@ def test_a_drained_consumer_leaves_the_rest_for_the_next(rig: Rig) -> None:
         with rig.running():
             rig.until(lambda: MessageEvent.objects.filter(kind="handled").count() == 30, "the rest")
     assert sorted(numbers(arrived)) == list(range(30))
+
+
+def test_a_busy_group_starves_no_other(rig: Rig) -> None:
+    with (
+        listening(OrderPlaced, lambda message: time.sleep(0.03), group="slow") as slow,
+        listening(OrderPaid, group="quick") as quick,
+    ):
+        if rig.kind == "amqp":
+            with rig.running():
+                pass  # declares the queues
+        send_many([OrderPlaced(number) for number in range(40)])
+        send_many([OrderPaid(number) for number in range(5)])
+        with rig.running(size=1):
+            rig.until(lambda: len(quick) == 5, "the quick group")
+            assert len(slow) < 40
