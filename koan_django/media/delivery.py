@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.http import FileResponse, Http404, HttpResponse
-from django.utils.cache import get_conditional_response
-from django.utils.http import content_disposition_header, http_date, parse_http_date_safe
+from django.utils.http import content_disposition_header, http_date
 
 from koan_django.storage import ObjectNotFoundError
 
+from . import conditions
 from .formats import FORMATS
 from .naming import named
 from .ranges import ByteRange, UnsatisfiableError, parse
@@ -32,23 +32,26 @@ _SAFETY: Mapping[str, str] = {
     "Content-Security-Policy": "default-src 'none'; sandbox",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+#: What a cache may update of what it has (15.4.5).
+_OF_NOT_MODIFIED = ("Cache-Control", "ETag", "Last-Modified", *_SAFETY)
+#: It says nothing about the address without that range: with a lifetime, a cache could answer others with it.
+_OF_UNSATISFIABLE = {"Accept-Ranges": "bytes", "Cache-Control": "no-store", **_SAFETY}
 
 
 def deliver(request: HttpRequest, asset: MediaAsset, *, cache_control: str) -> HttpResponseBase:
     """Return 200 with the bytes, 206 with some of them, 304, 412 or 416; raises ``Http404`` when they are gone."""
     headers = _headers(asset, cache_control, as_attachment="download" in request.GET)
-    whole = HttpResponse(headers=headers)
-    modified = int(asset.stored_at.timestamp())
-    conditional = get_conditional_response(request, headers["ETag"], modified, whole)
-    if conditional is not whole:
-        return conditional or whole
+    answer = conditions.evaluate(request.headers, headers["ETag"], _modified(asset))
+    if answer == "failed":
+        return HttpResponse(status=412)
+    if answer == "not modified":
+        return HttpResponse(status=304, headers={name: headers[name] for name in _OF_NOT_MODIFIED})
     try:
-        part = _range(request, headers, asset.size)
+        part = _range(request, asset, headers["ETag"])
     except UnsatisfiableError:
-        return HttpResponse(status=416, headers={**headers, "Content-Range": f"bytes */{asset.size}"})
+        return HttpResponse(status=416, headers={"Content-Range": f"bytes */{asset.size}", **_OF_UNSATISFIABLE})
     if request.method == "HEAD":
-        whole.headers["Content-Length"] = str(asset.size)
-        return whole
+        return HttpResponse(headers={**headers, "Content-Length": str(asset.size)})
     return _streamed(asset, headers, part)
 
 
@@ -60,27 +63,24 @@ def _headers(asset: MediaAsset, cache_control: str, *, as_attachment: bool) -> d
         "Content-Type": known.mime if known else UNKNOWN_TYPE,
         "Content-Disposition": disposition or "inline",
         "ETag": f'"sha256-{asset.sha256}"',
-        "Last-Modified": http_date(asset.stored_at.timestamp()),
+        "Last-Modified": http_date(_modified(asset)),
         "Cache-Control": cache_control,
         "Accept-Ranges": "bytes",
         **_SAFETY,
     }
 
 
-def _range(request: HttpRequest, headers: Mapping[str, str], size: int) -> ByteRange | None:
-    """A HEAD has no range, and an If-Range that does not hold asks for the whole."""
+def _range(request: HttpRequest, asset: MediaAsset, etag: str) -> ByteRange | None:
+    """Only a GET has a range (14.2), and an If-Range that does not hold asks for the whole."""
     asked = request.headers.get("Range")
-    if request.method != "GET" or not asked or not _if_range(request, headers):
+    if request.method != "GET" or not asked or not conditions.wants_part(request.headers, etag, _modified(asset)):
         return None
-    return parse(asked, size)
+    return parse(asked, asset.size)
 
 
-def _if_range(request: HttpRequest, headers: Mapping[str, str]) -> bool:
-    given = request.headers.get("If-Range")
-    if not given or given == headers["ETag"]:
-        return True
-    when = parse_http_date_safe(given)
-    return when is not None and when == parse_http_date_safe(headers["Last-Modified"])
+def _modified(asset: MediaAsset) -> int:
+    """The second in which the bytes were stored."""
+    return int(asset.stored_at.timestamp())
 
 
 def _streamed(asset: MediaAsset, headers: Mapping[str, str], part: ByteRange | None) -> FileResponse:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_SINGLE = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.IGNORECASE)
+_UNIT = re.compile(r"bytes=(.*)", re.IGNORECASE)
+_SPEC = re.compile(r"([0-9]*)-([0-9]*)")
+#: Beyond any object; Python refuses to read numbers of thousands of digits.
+_DIGITS = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +31,35 @@ def parse(header: str, size: int) -> ByteRange | None:
 
     Raises :class:`UnsatisfiableError`.
     """
-    found = _SINGLE.fullmatch(header)
+    found = _SPEC.fullmatch(_single(header))
     if found is None or not any(found.groups()):
         return None
     first, last = found.groups()
     if not first:
-        length = min(int(last), size)
-        if not length:
-            raise UnsatisfiableError(header)
-        return ByteRange(size - length, size - 1)
-    start, end = int(first), int(last) if last else size - 1
-    if last and end < start:
+        return _suffix(_number(last), size)
+    start = _number(first)
+    end = _number(last) if last else max(start, size - 1)
+    if end < start:
         return None
     if start >= size:
         raise UnsatisfiableError(header)
     return ByteRange(start, min(end, size - 1))
+
+
+def _single(header: str) -> str:
+    """The one range of ``header``, or nothing. Empty elements of a list do not count (5.6.1.2)."""
+    found = _UNIT.fullmatch(header.strip(" \t"))
+    specs = [spec for each in (found[1] if found else "").split(",") if (spec := each.strip(" \t"))]
+    return specs[0] if len(specs) == 1 else ""
+
+
+def _suffix(length: int, size: int) -> ByteRange | None:
+    """The last ``length`` bytes. Of nothing they are satisfiable, and no Content-Range could say so."""
+    if not length:
+        raise UnsatisfiableError("the last 0 bytes")
+    return ByteRange(max(size - length, 0), size - 1) if size else None
+
+
+def _number(digits: str) -> int:
+    digits = digits.lstrip("0") or "0"
+    return int(digits) if len(digits) <= _DIGITS else 10**_DIGITS

@@ -1,4 +1,4 @@
-"""Delivery over HTTP (RFC 9110)."""
+"""Delivery over HTTP; conditions and ranges are in ``test_rfc9110.py``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ import uuid
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client, RequestFactory
-from django.utils.http import http_date, parse_http_date
-from hypothesis import given
-from hypothesis import strategies as st
+from django.utils.http import parse_http_date
 
 from koan_django.core import dispatch
-from koan_django.media.ranges import ByteRange, UnsatisfiableError, parse
 from koan_django.media.views import MediaView
 from koan_django.testing import override_koan
 from tests.media import pictures
@@ -68,129 +65,9 @@ def test_an_address_of_other_content_is_not_kept_for_ever(photo, staff):
     response.close()
 
 
-CONDITIONS = [
-    ("If-None-Match", "{etag}", 304),
-    ("If-None-Match", "W/{etag}", 304),
-    ("If-None-Match", '"other", {etag} , "third"', 304),
-    ("If-None-Match", "*", 304),
-    ("If-None-Match", '"other"', 200),
-    ("If-None-Match", "", 200),
-    ("If-Modified-Since", "{modified}", 304),
-    ("If-Modified-Since", "{later}", 304),
-    ("If-Modified-Since", "{earlier}", 200),
-    ("If-Modified-Since", "yesterday", 200),
-    ("If-Match", "{etag}", 200),
-    ("If-Match", '"other"', 412),
-    ("If-Unmodified-Since", "{earlier}", 412),
-]
-
-
-@pytest.mark.parametrize("method", ["get", "head"])
-@pytest.mark.parametrize(("header", "value", "status"), CONDITIONS)
-def test_conditions_are_answered_from_the_row(photo, staff, storage_calls, method, header, value, status):
-    when = int(photo.stored_at.timestamp())
-    given_value = value.format(
-        etag=f'"sha256-{photo.sha256}"',
-        modified=http_date(when),
-        later=http_date(when + 100),
-        earlier=http_date(when - 100),
-    )
-    storage_calls.events.clear()
-    response = getattr(staff, method)(photo.address, headers={header: given_value})
-    assert response.status_code == status
-    if status == 304:
-        assert not body(response)
-        assert response["ETag"] == f'"sha256-{photo.sha256}"'
-        assert "immutable" in response["Cache-Control"]
-        assert "Content-Length" not in response or response["Content-Length"] == "0"
-    if status != 200 or method == "head":
-        assert not storage_calls.events
-    response.close()
-
-
-def test_an_etag_outweighs_a_date(photo, staff):
-    headers = {"If-None-Match": '"other"', "If-Modified-Since": http_date(photo.stored_at.timestamp() + 100)}
-    response = staff.get(photo.address, headers=headers)
-    assert response.status_code == 200
-    response.close()
-
-
-def test_head_says_what_get_would_and_touches_no_storage(photo, staff, storage_calls):
-    storage_calls.events.clear()
-    head = staff.head(photo.address)
-    assert not storage_calls.events
-    assert not body(head)
-    whole = staff.get(photo.address)
-    same = ("Content-Type", "Content-Length", "ETag", "Last-Modified", "Cache-Control", "Content-Disposition")
-    assert {name: head[name] for name in same} == {name: whole[name] for name in same}
-    whole.close()
-
-
 @pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
 def test_nothing_else_is_allowed(photo, staff, method):
     assert getattr(staff, method)(photo.address).status_code == 405
-
-
-SIZE = len(CONTENT)
-RANGES = [
-    ("bytes=0-0", 206, 0, 0),
-    ("bytes=0-99", 206, 0, 99),
-    ("bytes=100-", 206, 100, SIZE - 1),
-    ("bytes=-50", 206, SIZE - 50, SIZE - 1),
-    (f"bytes=-{SIZE * 2}", 206, 0, SIZE - 1),
-    (f"bytes=10-{SIZE * 2}", 206, 10, SIZE - 1),
-    (f"bytes={SIZE - 1}-", 206, SIZE - 1, SIZE - 1),
-    (f"bytes={SIZE}-", 416, 0, 0),
-    ("bytes=-0", 416, 0, 0),
-    ("bytes=5-2", 200, 0, 0),
-    ("bytes=a-b", 200, 0, 0),
-    ("bytes=-", 200, 0, 0),
-    ("bytes=0-1,5-9", 200, 0, 0),
-    ("pages=0-1", 200, 0, 0),
-    ("BYTES=0-3", 206, 0, 3),
-]
-
-
-@pytest.mark.parametrize(("asked", "status", "start", "end"), RANGES)
-def test_a_single_range(photo, staff, asked, status, start, end):
-    response = staff.get(photo.address, headers={"Range": asked})
-    assert response.status_code == status
-    content = body(response)
-    if status == 206:
-        assert content == CONTENT[start : end + 1]
-        assert response["Content-Range"] == f"bytes {start}-{end}/{SIZE}"
-        assert response["Content-Length"] == str(end - start + 1)
-    elif status == 416:
-        assert not content
-        assert response["Content-Range"] == f"bytes */{SIZE}"
-    else:
-        assert content == CONTENT
-        assert "Content-Range" not in response
-    response.close()
-
-
-def test_a_range_holds_only_for_the_content_it_was_asked_of(photo, staff):
-    etag, when = f'"sha256-{photo.sha256}"', photo.stored_at.timestamp()
-    for value, status in ((etag, 206), (f"W/{etag}", 200), ('"x"', 200), (http_date(when), 206), (http_date(1), 200)):
-        response = staff.get(photo.address, headers={"Range": "bytes=0-9", "If-Range": value})
-        assert response.status_code == status, value
-        response.close()
-
-
-def test_a_head_has_no_range(photo, staff):
-    response = staff.head(photo.address, headers={"Range": "bytes=0-9"})
-    assert (response.status_code, response["Content-Length"]) == (200, str(SIZE))
-
-
-@given(st.text(alphabet="bytes=0123456789-, ", max_size=30), st.integers(1, 10_000))
-def test_whatever_is_asked_the_range_lies_inside(header, size):
-    try:
-        found = parse(header, size)
-    except UnsatisfiableError:
-        return
-    if found is not None:
-        assert isinstance(found, ByteRange)
-        assert 0 <= found.start <= found.end < size
 
 
 @pytest.mark.parametrize(
