@@ -31,7 +31,7 @@ myst_heading_anchors = 3
 exclude_patterns = ["_ext"]
 # The types in signatures are not looked up: most are of Python and Django, whose sites are not fetched.
 nitpick_ignore_regex = [("py:(class|obj|data)", r".*")]
-autodoc_typehints = "signature"
+python_maximum_signature_line_length = 90
 autodoc_member_order = "bysource"
 html_theme = "furo"
 html_title = f"koan-django {version}"

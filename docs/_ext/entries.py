@@ -57,12 +57,17 @@ def _insert(target: nodes.target, entry: Entry) -> None:
     facts = _markdown(entry.facts)
     place = target.next_node(descend=False, siblings=True)
     if isinstance(place, nodes.definition_list):
-        definition = next(place.findall(nodes.definition))
-        definition[0:0] = facts
+        next(place.findall(nodes.term)).append(_link(target))
+        next(place.findall(nodes.definition))[0:0] = facts
     elif isinstance(place, nodes.section):
         place[1:1] = facts
     elif place is not None:
         place.parent.insert(place.parent.index(place), facts)
+
+
+def _link(target: nodes.target) -> nodes.reference:
+    """What a heading has, too: an address to send to somebody."""
+    return nodes.reference("", "¶", refid=target["refid"], classes=["headerlink"])
 
 
 def _markdown(text: str) -> list[nodes.Node]:

@@ -5,14 +5,19 @@ The faces export lazily, so autodoc's ``automodule`` would see nothing: the name
 
 from __future__ import annotations
 
+import ast
 import inspect
 from importlib import import_module
+from importlib.util import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from docutils.statemachine import StringList
+from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from docutils import nodes
     from sphinx.application import Sphinx
 
@@ -31,15 +36,28 @@ class Face(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Return what autodoc makes of the names, in the order of ``__all__``."""
         package = import_module(self.arguments[0])
-        lines = [line for name in package.__all__ for line in _block(package.__name__, name, getattr(package, name))]
+        homes = _homes(package)
+        lines = [line for name in package.__all__ for line in _block(package, name, homes.get(name, ""))]
         return self.parse_text_to_nodes(StringList(lines, package.__name__))
 
 
-def _block(package: str, name: str, value: Any) -> list[str]:
+def _homes(package: ModuleType) -> dict[str, str]:
+    """The module that defines each name, from the imports that type checkers see."""
+    imports = (node for node in ast.walk(ast.parse(inspect.getsource(package))) if isinstance(node, ast.ImportFrom))
+    return {
+        alias.name: resolve_name("." * node.level + (node.module or ""), package.__name__)
+        for node in imports
+        for alias in node.names
+    }
+
+
+def _block(package: ModuleType, name: str, home: str) -> list[str]:
+    value, path = getattr(package, name), f"{package.__name__}.{name}"
     if inspect.isclass(value):
-        return [f".. autoclass:: {package}.{name}", "   :members:", ""]
+        return [f".. autoclass:: {path}", "   :members:", ""]
     if inspect.ismodule(value):
-        return [f".. automodule:: {value.__name__}", "   :members:", ""]
+        return [f".. rubric:: The module ``{path}``", "", f".. automodule:: {value.__name__}", "   :members:", ""]
     if inspect.isroutine(value):
-        return [f".. autofunction:: {package}.{name}", ""]
-    return [f".. autodata:: {package}.{name}", "   :no-value:", ""]
+        return [f".. autofunction:: {path}", ""]
+    comment = ModuleAnalyzer.for_module(home).find_attr_docs().get(("", name), [])
+    return [f".. py:data:: {path}", "", *(f"   {line}" for line in comment), ""]

@@ -29,7 +29,7 @@ PAGES: Mapping[str, str] = {
     "permission": "permissions",
     "event": "events",
 }
-_CHECK = re.compile(r"koan_[a-z]+\.[EW]\d{3}")
+_CHECK = re.compile(r"(koan_[a-z_]+\.)?[EW]\d{3}")
 _SCALARS = {
     str: "text",
     int: "whole number",
@@ -126,7 +126,9 @@ def _default(field: Field[Any]) -> str:
         return "required"
     if isinstance(value, Mapping):
         return f"by default {', '.join(f'`{name!r}`' for name in value)}" if value else "empty by default"
-    return "see its own options" if is_dataclass(value) else f"default `{_shown(value)}`"
+    if is_dataclass(value):
+        return "see below"
+    return "not set by default" if value in (None, "") else f"default `{_shown(value)}`"
 
 
 def _shown(value: Any) -> str:
@@ -140,11 +142,12 @@ def _shown(value: Any) -> str:
 
 
 def checks() -> Iterator[Entry]:
-    """Every id of a system check that stands in the code."""
-    for tree in _trees().values():
+    """Every id of a system check that stands in the code; the number alone is one of the app whose module it is."""
+    for path, tree in _trees().items():
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and _CHECK.fullmatch(node.value):
-                yield Entry("check", node.value, "error" if ".E" in node.value else "warning")
+                prefix = "" if "." in node.value else f"koan_{path.relative_to(PACKAGE).parts[0]}."
+                yield Entry("check", prefix + node.value, "error" if "E" in node.value else "warning")
 
 
 def commands() -> Iterator[Entry]:

@@ -54,7 +54,9 @@ class ContextValue:
             self._variable.reset(token)
 
 
+#: In whose name work is done: ``with tenant.use("acme"):``. It travels with messages and Celery tasks.
 tenant = ContextValue("tenant", _TENANT)
+#: The id of the whole story: the one of the request, through messages, jobs and log lines.
 correlation = ContextValue("correlation", _IDENTIFIER)
 causation = ContextValue("causation", _IDENTIFIER)
 traceparent = ContextValue("traceparent", _TRACEPARENT)

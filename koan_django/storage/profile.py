@@ -120,5 +120,6 @@ class Profiles(Mapping[str, Profile]):
         return Profile(name, chosen, backend, backing.driver_class(type(backend), chosen.driver)(backend))
 
 
+#: The profiles of the settings, by name: ``profiles["hot"]``.
 profiles = Profiles()
 conf.on_reset(profiles.forget)

@@ -1,0 +1,76 @@
+"""Everything that has a name stands in the reference, and nothing stands there that the code does not have."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "docs" / "reference"
+TARGET = re.compile(r"^\(([^()\s]+)\)=$", re.MULTILINE)
+
+sys.path.append(str(ROOT / "docs" / "_ext"))
+
+from inventory import PAGES, Entry, anchor_id, collect  # noqa: E402
+
+ENTRIES = collect()
+
+
+def anchors() -> dict[str, Path]:
+    """The targets of the reference, by their ids."""
+    return {anchor_id(found): page for page in REFERENCE.glob("*.md") for found in TARGET.findall(page.read_text())}
+
+
+@pytest.mark.parametrize("kind", PAGES)
+def test_everything_with_a_name_has_an_anchor(kind: str) -> None:
+    wanted = [entry for entry in ENTRIES.values() if entry.kind == kind]
+    assert wanted, f"no {kind} was found in the code at all"
+    missing = [entry.anchor for entry in wanted if anchor_id(entry.anchor) not in anchors()]
+    lines = "\n".join(f"({anchor})=" for anchor in missing)
+    assert not missing, f"docs/reference/{PAGES[kind]}.md lacks, each with a sentence below it:\n{lines}"
+
+
+def test_no_anchor_is_left_of_what_is_gone() -> None:
+    kinds = tuple(f"{kind}-" for kind in PAGES)
+    gone = [f"{page.name}: {found}" for found, page in anchors().items() if found.startswith(kinds)]
+    gone = [line for line in gone if line.partition(": ")[2] not in ENTRIES]
+    assert not gone, "the code does not have these any more:\n" + "\n".join(gone)
+
+
+def test_no_sentence_is_missing_behind_an_anchor() -> None:
+    """A target with another target right behind it, or with nothing, says nothing."""
+    empty = re.compile(r"^\(([^()\s]+)\)=\n(?:\n*\(|\n*\Z|`[^`]+`\n(?!: \S))", re.MULTILINE)
+    found = [(page.name, target) for page in REFERENCE.glob("*.md") for target in empty.findall(page.read_text())]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "setting-messaging-buses-retry-max_attempts",
+        "setting-environment",
+        "check-koan_core.E001",
+        "check-koan_scheduling.W001",
+        "command-koan_storage_sync",
+        "signal-variant_ready",
+        "permission-koan_messaging.replay_deadletter",
+        "event-messaging.handle",
+        "event-inbox.duplicate",
+    ],
+)
+def test_the_search_finds_what_is_known_to_be_there(name: str) -> None:
+    """Or the tests above would pass by finding nothing."""
+    found = ENTRIES[anchor_id(name)]
+    assert isinstance(found, Entry)
+    assert found.anchor == name
+
+
+def test_facts_are_read_from_the_code() -> None:
+    facts = {name: entry.facts for name, entry in ENTRIES.items()}
+    assert facts["setting-messaging-buses-confirm-timeout"] == "duration, default `5s`"
+    assert facts["setting-storage-profiles-storage"] == "text, required"
+    assert facts["event-storage-put"] == "`start`, then `stop` or `exception`; carries `profile`, `key`"
+    assert "`--dry-run`: say what would change, and change nothing" in facts["command-koan-storage-sync"]
