@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from celery import signals
 from django.apps import apps
+from django.core.checks import register
 
 from koan_django.core import dispatch, process
 from koan_django.core.context import restore, snapshot
 from koan_django.core.reporter import Reporter
 
-from . import folders
+from . import checks, folders
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +41,7 @@ def install(app: Celery) -> None:
     dispatch.watch(lambda job: _define(app, job))
     app.on_after_configure.connect(_choose_beat, weak=False)
     _add_steps(app)
+    register(checks.check_broker(app), deploy=True)
     for signal, receiver in (
         (signals.before_task_publish, _carry),
         (signals.task_prerun, _enter),

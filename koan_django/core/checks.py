@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 
-from . import conf
+from . import conf, defaults
+from .options import parse
 from .suggestions import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 
 def check_setting(app_configs: object, **kwargs: object) -> list[CheckMessage]:
@@ -23,19 +26,68 @@ def check_setting(app_configs: object, **kwargs: object) -> list[CheckMessage]:
     except ImproperlyConfigured as error:
         return [Error(str(error), id="koan_core.E001")]
     found: list[CheckMessage] = [Error(str(error), id="koan_core.E001") for error in errors]
-    for name in koan:
-        if name not in conf.SECTIONS:
-            hint = did_you_mean(str(name), conf.SECTIONS)
-            found.append(Error(f"KOAN[{name!r}]: unknown section{hint}", id="koan_core.E001"))
-        elif not apps.is_installed(conf.SECTIONS[name]):
-            found.append(
-                Warning(
-                    f"KOAN[{name!r}] is not read: {conf.SECTIONS[name]!r} is not installed",
-                    hint=f"Add {conf.SECTIONS[name]!r} to INSTALLED_APPS or remove the section.",
-                    id="koan_core.W001",
-                )
+    return [*found, *(message for name in koan for message in _check_name(name))]
+
+
+def _check_name(name: Any) -> Iterator[CheckMessage]:
+    if name not in conf.SECTIONS:
+        hint = did_you_mean(str(name), conf.SECTIONS)
+        yield Error(f"KOAN[{name!r}]: unknown section{hint}", id="koan_core.E001")
+    elif not apps.is_installed(conf.SECTIONS[name]):
+        yield Warning(
+            f"KOAN[{name!r}] is not read: {conf.SECTIONS[name]!r} is not installed",
+            hint=f"Add {conf.SECTIONS[name]!r} to INSTALLED_APPS or remove the section.",
+            id="koan_core.W001",
+        )
+
+
+def check_environments(app_configs: object, **kwargs: object) -> list[CheckMessage]:
+    """E004: the overlay of another environment is wrong. W002: ``KOAN_ENVIRONMENT`` is overruled."""
+    try:
+        koan = conf.current()
+    except ImproperlyConfigured:
+        return []  # check_setting reports it
+    found = [message for name, whole in conf.dormant(koan) for message in _check_dormant(name, whole, koan)]
+    given, (name, _) = os.environ.get(conf.VARIABLE), conf.environment_name(koan)
+    if given and given != name:
+        found.append(
+            Warning(
+                f"{conf.VARIABLE}={given} is not read: KOAN['ENVIRONMENT'] is {name!r}",
+                hint="Leave ENVIRONMENT out of KOAN to choose it by the variable.",
+                id="koan_core.W002",
             )
+        )
     return found
+
+
+def _check_dormant(name: str, whole: Mapping[str, Any], koan: Mapping[str, Any]) -> Iterator[CheckMessage]:
+    """What would be wrong in the environment ``name`` and is not wrong without it."""
+    known = {str(error) for error in _errors(conf.base(koan))}
+    for error in _errors(whole):
+        if str(error) not in known:
+            yield Error(f"In the environment {name!r}, {error}", id="koan_core.E004")
+
+
+def _errors(koan: Mapping[str, Any]) -> list[Any]:
+    errors: list[Any] = [
+        f"KOAN[{name!r}]: unknown section{did_you_mean(str(name), conf.SECTIONS)}"
+        for name in koan
+        if name not in conf.SECTIONS
+    ]
+    for name, section in conf.declared().items():
+        parse(section.schema, koan.get(name, {}), f"KOAN[{name!r}]", errors)
+    return errors
+
+
+def check_deployment(app_configs: object, **kwargs: object) -> list[CheckMessage]:
+    """W003: the default database is SQLite."""
+    if settings.DATABASES.get("default", {}).get("ENGINE") != "django.db.backends.sqlite3":
+        return []
+    return defaults.in_force(
+        "the default database is SQLite, where one process at a time writes",
+        instead="Use PostgreSQL.",
+        id="koan_core.W003",
+    )
 
 
 def check_core(app_configs: object, **kwargs: object) -> list[CheckMessage]:
@@ -64,7 +116,12 @@ def section_check(section: conf.Section[Any], check_id: str) -> Callable[..., Se
     return check
 
 
+#: Made once: it stands for itself in Django's registry.
+check_options = section_check(defaults.options, "koan_core.E003")
+
+
 def register_all() -> None:
     """Register core's own checks."""
-    register(check_setting)
-    register(check_core)
+    for check in (check_setting, check_core, check_environments, check_options):
+        register(check)
+    register(check_deployment, Tags.database, deploy=True)

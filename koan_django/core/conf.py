@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 from .options import OptionError, parse
@@ -24,6 +25,8 @@ SECTIONS: Mapping[str, str] = {
     "SCHEDULING": "koan_django.scheduling",
 }
 _OVERLAYS = ("ENVIRONMENT", "ENVIRONMENTS")
+#: Names the environment where the settings do not.
+VARIABLE = "KOAN_ENVIRONMENT"
 #: An overlay that changes one of these replaces its whole alias, or the old backend's options would leak in.
 _IDENTITIES = ("BACKEND", "STORAGE", "URL")
 
@@ -86,27 +89,51 @@ def on_reset(callback: Callable[[], None]) -> Callable[[], None]:
     return callback
 
 
+def environment_name(koan: Mapping[str, Any] | None = None) -> tuple[Any, str]:
+    """Return the name of the environment whose overlay counts, if any, and where it is set.
+
+    ``KOAN["ENVIRONMENT"]`` wins over the variable ``KOAN_ENVIRONMENT``.
+    """
+    name = (_setting() if koan is None else koan).get("ENVIRONMENT")
+    if name is not None:
+        return name, "KOAN['ENVIRONMENT']"
+    return os.environ.get(VARIABLE) or None, VARIABLE
+
+
 def effective(koan: Mapping[str, Any], errors: list[OptionError] | None = None) -> Mapping[str, Any]:
-    """Return ``koan`` with the overlay of its ``ENVIRONMENT`` merged in."""
-    name, overlays = koan.get("ENVIRONMENT"), koan.get("ENVIRONMENTS", {})
-    base = {key: value for key, value in koan.items() if key not in _OVERLAYS}
-    overlay, error = _overlay(name, overlays)
+    """Return ``koan`` with the overlay of its environment merged in."""
+    overlay, error = _overlay(koan)
     if error is not None and errors is not None:
         errors.append(error)
-    return merge(base, overlay)
+    return merge(base(koan), overlay)
 
 
-def _overlay(name: Any, overlays: Any) -> tuple[Mapping[str, Any], OptionError | None]:
-    """The overlay called ``name``, empty where there is none or it is wrong, and what is wrong."""
+def base(koan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sections of ``koan``, without any overlay."""
+    return {key: value for key, value in koan.items() if key not in _OVERLAYS}
+
+
+def dormant(koan: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the environments whose overlays do not count here, each with what ``koan`` would be there."""
+    overlays = koan.get("ENVIRONMENTS", {})
+    name, _ = environment_name(koan)
+    for other, overlay in overlays.items() if isinstance(overlays, Mapping) else ():
+        if other != name and isinstance(overlay, Mapping):
+            yield str(other), merge(base(koan), overlay)
+
+
+def _overlay(koan: Mapping[str, Any]) -> tuple[Mapping[str, Any], OptionError | None]:
+    """The overlay that counts, empty where there is none or it is wrong, and what is wrong."""
+    name, origin = environment_name(koan)
+    overlays = koan.get("ENVIRONMENTS", {})
     if not isinstance(overlays, Mapping):
         return {}, OptionError("KOAN['ENVIRONMENTS']", f"{overlays!r} is not a dict")
     if name is None:
         return {}, None
     if not isinstance(name, str):
-        return {}, OptionError("KOAN['ENVIRONMENT']", f"{name!r} is not text")
+        return {}, OptionError(origin, f"{name!r} is not text")
     if overlays and name not in overlays:
-        text = f"{name!r} is not in KOAN['ENVIRONMENTS']{did_you_mean(name, overlays)}"
-        return {}, OptionError("KOAN['ENVIRONMENT']", text)
+        return {}, OptionError(origin, f"{name!r} is not in KOAN['ENVIRONMENTS']{did_you_mean(name, overlays)}")
     found = overlays.get(name, {})
     if not isinstance(found, Mapping):
         return {}, OptionError(f"KOAN['ENVIRONMENTS'][{name!r}]", f"{found!r} is not a dict")

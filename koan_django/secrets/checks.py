@@ -8,6 +8,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 
+from koan_django.core import conf, defaults
 from koan_django.core.checks import section_check
 from koan_django.core.templating import references
 
@@ -60,7 +61,10 @@ def check_leftovers(app_configs: object, **kwargs: object) -> list[CheckMessage]
 
 
 def check_deployment(app_configs: object, **kwargs: object) -> list[CheckMessage]:
-    """E003: settings hold placeholders. W003: a provider is for development. W004: error pages show secrets."""
+    """E003: settings hold placeholders. W003: a provider is for development. W004: error pages show secrets.
+
+    W005: nobody has chosen where secrets come from.
+    """
     try:
         chain = options().chain
     except ImproperlyConfigured:
@@ -74,6 +78,12 @@ def check_deployment(app_configs: object, **kwargs: object) -> list[CheckMessage
                 f"DEFAULT_EXCEPTION_REPORTER_FILTER = '{_PAGES}.RedactingReporterFilter'.",
                 id="koan_secrets.W004",
             )
+        )
+    if "CHAIN" not in conf.effective(conf.current()).get("SECRETS", {}):
+        found += defaults.in_force(
+            "secrets come from environment variables because nothing else is said",
+            instead="Set KOAN['SECRETS']['CHAIN'], to ['env'] if that is meant.",
+            id="koan_secrets.W005",
         )
     return found
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 
+from koan_django.core import defaults
 from koan_django.core.checks import section_check
 
 from . import backing
@@ -27,6 +28,21 @@ def check_profiles(app_configs: object, **kwargs: object) -> list[CheckMessage]:
         return []
     messages = [message for name in found.profiles for message in _check_profile(name, found)]
     return messages or [*_check_places(found), *_check_media_root(found)]
+
+
+def check_deployment(app_configs: object, **kwargs: object) -> list[CheckMessage]:
+    """W002: the objects of a profile lie in a folder of one machine."""
+    found = _options()
+    return [
+        message
+        for name, one in (found.profiles.items() if found else ())
+        if one.storage in backing.configured() and backing.is_local(one.storage)
+        for message in defaults.in_force(
+            f"the storage profile {name!r} keeps its objects in a folder, which other machines do not see",
+            instead=f"Give STORAGES[{one.storage!r}] a backend that all of them reach.",
+            id="koan_storage.W002",
+        )
+    ]
 
 
 def check_field(field: StoredFileField) -> list[CheckMessage]:
@@ -55,6 +71,7 @@ def register_all() -> None:
     """Register storage's checks; those of fields and models run with Django's own."""
     register(section_check(options, "koan_storage.E001"))
     register(check_profiles)
+    register(check_deployment, Tags.files, deploy=True)
 
 
 def _is_same(mine: Any, own: Any) -> bool:

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core import checks
 from django.test import override_settings
 
-from koan_django.core.checks import check_core, check_setting
+from koan_django.core.checks import check_core, check_environments, check_setting
 
 
 def messages(koan: Any) -> list[tuple[str, str]]:
@@ -53,6 +53,32 @@ def test_w001_names_a_section_that_nobody_reads() -> None:
     assert (message.id, message.level) == ("koan_core.W001", checks.WARNING)
     assert "'koan_django.storage' is not installed" in str(message.msg)
     assert "Add 'koan_django.storage' to INSTALLED_APPS" in str(message.hint)
+
+
+def test_e004_the_overlay_of_another_environment_is_checked_here_and_now() -> None:
+    overlays = {"production": {"INBOX": {"RETENTON": "7d"}, "MESAGING": {}}, "laptop": {}}
+    with override_settings(KOAN={"ENVIRONMENTS": overlays, "INBOX": {"LEASE": "soon"}}):
+        found = {str(message.msg): message.id for message in check_environments(None)}
+    assert found == {
+        "In the environment 'production', KOAN['MESAGING']: unknown section; did you mean 'MESSAGING'?": (
+            "koan_core.E004"
+        ),
+        "In the environment 'production', KOAN['INBOX']['RETENTON']: unknown option; did you mean 'RETENTION'?": (
+            "koan_core.E004"
+        ),
+    }
+
+
+def test_w002_a_variable_that_the_settings_overrule_is_named(monkeypatch: Any) -> None:
+    monkeypatch.setenv("KOAN_ENVIRONMENT", "staging")
+    with override_settings(KOAN={"ENVIRONMENT": "production"}):
+        [message] = check_environments(None)
+    assert (message.id, message.msg) == (
+        "koan_core.W002",
+        "KOAN_ENVIRONMENT=staging is not read: KOAN['ENVIRONMENT'] is 'production'",
+    )
+    with override_settings(KOAN={}):
+        assert check_environments(None) == []
 
 
 def test_e002_a_missing_core_says_so() -> None:

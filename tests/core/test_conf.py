@@ -32,7 +32,7 @@ class Options:
 
 @pytest.fixture(scope="module", autouse=True)
 def _section() -> Iterator[None]:
-    """CORE has no options of its own: these tests declare some for it, and take them back."""
+    """These tests declare other options for CORE, and take them back."""
     before = conf._sections.get("CORE")
     global options
     options = conf.section("CORE", Options)
@@ -102,6 +102,15 @@ class TestOverlays:
 
     def test_an_environment_without_overlays_is_a_mere_label(self) -> None:
         assert self.read(ENVIRONMENT="production", CORE={"NAME": "x"}).name == "x"
+
+    def test_the_variable_chooses_where_the_settings_do_not(self, monkeypatch: Any) -> None:
+        monkeypatch.setenv("KOAN_ENVIRONMENT", "staging")
+        overlays = {"production": {"CORE": {"NAME": "p"}}, "staging": {"CORE": {"NAME": "s"}}}
+        assert self.read(ENVIRONMENTS=overlays).name == "s"
+        assert self.read(ENVIRONMENT="production", ENVIRONMENTS=overlays).name == "p"
+        monkeypatch.setenv("KOAN_ENVIRONMENT", "stagin")
+        with pytest.raises(ImproperlyConfigured, match=r"KOAN_ENVIRONMENT: 'stagin' is not in.*did you mean 'staging'"):
+            self.read(ENVIRONMENTS=overlays)
 
     def test_an_unknown_environment_is_an_error_with_a_suggestion(self) -> None:
         with pytest.raises(ImproperlyConfigured, match="did you mean 'production'"):

@@ -16,12 +16,11 @@ RING = [
         f"koan_django.core{name}"
         for name in ("", ".templating", ".conf", ".context", ".exceptions", ".options", ".redaction", ".durations")
     ),
+    "koan_django.core.environment",
     "koan_django.secrets",
     *(f"koan_django.secrets.{name}" for name in ("types", "exceptions", "references", "resolver", "namespace", "conf")),
     "koan_django.secrets.providers",
 ]
-#: Modules of the ring that are yet to be written count as soon as they exist.
-LATER = ["koan_django.core.environment"]
 REFUSE = """
 import sys
 class Refuse:
@@ -39,6 +38,8 @@ URL = "amqp://u:{{secret:app/db#password}}@h"
 HERE = secrets.get("app/db#password").reveal()
 names = secrets.resolve_settings(globals())
 assert names == ["URL"], names
+from koan_django.core.environment import detect
+assert detect().container.sign
 assert URL == "amqp://u:p%40ss@h" and HERE == "p@ss"
 for name in secrets.__all__:
     getattr(secrets, name)
@@ -67,8 +68,7 @@ def test_the_interpreter_is_bare() -> None:
 
 
 def test_every_module_of_the_ring_imports_without_django() -> None:
-    later = [name for name in LATER if (ROOT / (name.replace(".", "/") + ".py")).exists()]
-    names = [*RING, *later, *providers()]
+    names = [*RING, *providers()]
     assert len(names) > 15
     bare(f"from importlib import import_module\nfor name in {names}:\n    import_module(name)")
 
