@@ -5,8 +5,9 @@ from __future__ import annotations
 from .chromium import Chromium
 from .postgres import Postgres
 from .rabbitmq import RabbitMQ
+from .redis import Redis
 from .requirement import Requirement
 from .server import Server
 
-SERVERS: dict[str, type[Server]] = {kind.name: kind for kind in (RabbitMQ, Postgres)}
+SERVERS: dict[str, type[Server]] = {kind.name: kind for kind in (RabbitMQ, Postgres, Redis)}
 REQUIREMENTS: dict[str, type[Requirement]] = {**SERVERS, Chromium.name: Chromium}

@@ -14,6 +14,7 @@ from .plugin import STARTED, evidence
 from .postgres import Postgres
 from .process import Process
 from .rabbitmq import RabbitMQ, Vhost
+from .redis import Redis
 from .server import Server
 
 if TYPE_CHECKING:
@@ -59,6 +60,12 @@ def postgres_database(postgres: Postgres) -> Iterator[str]:
     """The URL of an empty PostgreSQL database for this test alone."""
     with postgres.database() as dsn:
         yield dsn
+
+
+@pytest.fixture(scope="session")
+def redis(pytestconfig: pytest.Config) -> Iterator[Redis]:
+    """The Redis of this run: ``url``. Its keys are shared by all tests."""
+    yield from _serve(pytestconfig, Redis())
 
 
 @pytest.fixture(scope="session")
