@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from django.utils import timezone
 
+from . import clock
 from .process import identity
 from .redaction import redact
 from .registry import Registry, origin_of
@@ -148,7 +148,7 @@ def _ask(name: str) -> Finding:
     function, critical = _probes[name]
     with _lock:
         kept = _cache.get(name)
-    if kept is not None and time.monotonic() - kept[0] < PROBE_CACHE_SECONDS:
+    if kept is not None and clock.monotonic() - kept[0] < PROBE_CACHE_SECONDS:
         return kept[1]
     try:
         found = function() or Finding(name, "healthy")
@@ -156,7 +156,7 @@ def _ask(name: str) -> Finding:
         found = Finding(name, "unhealthy", f"{type(error).__name__}: {redact(str(error))}")
     found = Finding(name, found.status, found.message, critical, found.data)
     with _lock:
-        _cache[name] = (time.monotonic(), found)
+        _cache[name] = (clock.monotonic(), found)
     return found
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-import time
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,10 +17,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import DatabaseError, connections, models, router
 from django.db.models import F, Q
-from django.db.models.functions import Now
 
+from . import clock
 from .context import bind
 from .exceptions import LeaseLostError
+from .functions import Now
 from .process import identity
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Heartbeat(threading.Thread):
         super().__init__(name="koan-heartbeat", daemon=True)
         self._held = held
         self._values = values
-        self._end = math.inf if limit is None else time.monotonic() + limit.total_seconds()
+        self._end = math.inf if limit is None else clock.monotonic() + limit.total_seconds()
         self._ended = threading.Event()
         self._lost = threading.Event()
         self._work = bind(self._beat)
@@ -148,7 +148,7 @@ class Heartbeat(threading.Thread):
 
     def _beat(self) -> None:
         try:
-            while not self._ended.wait(self._held.ttl.total_seconds() / 3) and time.monotonic() < self._end:
+            while not self._ended.wait(self._held.ttl.total_seconds() / 3) and clock.monotonic() < self._end:
                 try:
                     self._held.renew(**self._values())
                 except LeaseLostError:

@@ -7,9 +7,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.apps import apps
-from django.db.models.functions import Now
 
 from koan_django.core.exceptions import KoanError
+from koan_django.core.functions import Now
 
 from . import deriving, lineage, requesting
 from .catalogue import catalogue

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 
 from django.db.models import Case, F, Q, Value, When
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from koan_django.core.context import correlation
+from koan_django.core.functions import Now
 from koan_django.core.leases import LeasedQuerySet
 
 from .labels import label_of

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import connections, models, router, transaction
 from django.db.models import F
-from django.db.models.functions import Now
 
+from koan_django.core.functions import Now
 from koan_django.core.leases import LeasedQuerySet
 from koan_django.core.process import identity
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def available(due: Due) -> dict[str, Any]:
     """Return the column that says from when on a row may be taken; by the database's clock unless a time is given."""
     if due is None:
-        return {}
+        return {"available_at": Now()}
     return {"available_at": Now() + due if isinstance(due, timedelta) else due}
 
 

@@ -7,14 +7,13 @@ database transaction is open while it talks to the broker.
 from __future__ import annotations
 
 import logging
-import time
 from collections import defaultdict
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.db import transaction
 
-from koan_django.core import health
+from koan_django.core import clock, health
 from koan_django.core.exceptions import LeaseLostError
 from koan_django.core.leases import Held, acquire
 from koan_django.core.redaction import redact_text
@@ -92,9 +91,9 @@ class Relay(DatabaseThread):
 
     def _holds(self, age: timedelta) -> bool:
         """Hold the lease, renewed no longer than ``age`` ago, or try to take it."""
-        if self._held is not None and time.monotonic() - self._renewed < age.total_seconds():
+        if self._held is not None and clock.monotonic() - self._renewed < age.total_seconds():
             return True
-        now = time.monotonic()
+        now = clock.monotonic()
         try:
             if self._held is not None:
                 self._held.renew()

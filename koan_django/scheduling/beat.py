@@ -7,14 +7,13 @@ of django-celery-beat keep running too. They cannot be shared, so one beat at a 
 from __future__ import annotations
 
 import logging
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from django.db import DatabaseError, InterfaceError, connections
 from django_celery_beat.schedulers import DatabaseScheduler
 
-from koan_django.core import health
+from koan_django.core import clock, health
 
 from .condition import report
 from .exceptions import SchedulingError
@@ -112,7 +111,7 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the package is not 
             sync()
             fire_startup()
             self._prepared = True
-        now = time.monotonic()
+        now = clock.monotonic()
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_SECONDS
             sweep()
@@ -126,10 +125,10 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the package is not 
             self._take_over()
         if not self._lease.held:
             return TICK
-        wait: float = self._periodic_at - time.monotonic()
+        wait: float = self._periodic_at - clock.monotonic()
         if wait <= 0:
             wait = float(super().tick(*args, **kwargs))
-            self._periodic_at = time.monotonic() + wait
+            self._periodic_at = clock.monotonic() + wait
         return wait
 
     def _take_over(self) -> None:

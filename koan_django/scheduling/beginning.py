@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from django.db import router, transaction
 from django.db.models import F
-from django.db.models.functions import Now
 
+from koan_django.core.functions import Now
 from koan_django.core.leases import Held
 from koan_django.core.process import identity
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 from django.db.models import F
-from django.db.models.functions import Now
 
+from koan_django.core.functions import Now
 from koan_django.core.telemetry import emit
 
 from .models import RunState, ScheduledTask, TaskRun

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from django.db import router, transaction
 from django.db.models import Exists, F, OuterRef
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from koan_django.core.context import correlation
+from koan_django.core.functions import Now
 from koan_django.core.telemetry import emit
 
 from .exceptions import BusyError, UnknownTaskError

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from uuid import UUID
 
 from django.utils import timezone
 
+from koan_django.core import clock
 from koan_django.core.redaction import redact, redact_text
 
 from .exceptions import RunCancelledError
@@ -51,7 +51,7 @@ class Run:
     _timeout: timedelta | None = field(default=None, repr=False)
     _renew: Callable[..., None] = field(repr=False)
     _lost: Callable[[], bool] = field(default=lambda: False, repr=False)
-    _began: float = field(default_factory=time.monotonic, repr=False)
+    _began: float = field(default_factory=clock.monotonic, repr=False)
     _progress: dict[str, Any] | None = field(default=None, repr=False)
     _lines: deque[str] = field(default_factory=lambda: deque(maxlen=LOG_LINES), repr=False)
     _result: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -59,7 +59,7 @@ class Run:
     @property
     def elapsed(self) -> float:
         """Seconds since the run began."""
-        return time.monotonic() - self._began
+        return clock.monotonic() - self._began
 
     @property
     def expired(self) -> bool:

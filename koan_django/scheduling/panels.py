@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 @panel("koan_scheduling", "Scheduled tasks", order=60)
 def tasks_panel() -> Iterator[Line]:
     """How many tasks there are, what went wrong in the last hour, and each critical one."""
-    from django.db.models.functions import Now
     from django.urls import reverse
+
+    from koan_django.core.functions import Now
 
     from .condition import findings
     from .models import ScheduledTask, TaskRun

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from datetime import timedelta
 
+from koan_django.core import clock
 from koan_django.core.exceptions import LeaseLostError
 from koan_django.core.leases import Held, acquire
 
@@ -28,7 +28,7 @@ class PeriodicLease:
 
     def hold(self) -> bool:
         """Renew the lease or try to take it, when it is time; return whether it was taken just now."""
-        now = time.monotonic()
+        now = clock.monotonic()
         if now < self._ask_at:
             return False
         self._ask_at = now + PERIOD

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import connections, models
 from django.db.models import Exists, OuterRef
-from django.db.models.functions import Now
 
+from koan_django.core.functions import Now
 from koan_django.core.leases import LeasedQuerySet
 
 if TYPE_CHECKING:

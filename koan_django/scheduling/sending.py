@@ -7,9 +7,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.db.models import F
-from django.db.models.functions import Now
 
 from koan_django.core.context import correlation
+from koan_django.core.functions import Now
 
 if TYPE_CHECKING:
     from .models import TaskRun

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from django.db import router
-from django.db.models.functions import Now
+
+from koan_django.core.functions import Now
 
 from .concluding import interrupt, skip
 from .conf import options

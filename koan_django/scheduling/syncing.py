@@ -9,7 +9,8 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from django.db import DatabaseError, connections, router
-from django.db.models.functions import Now
+
+from koan_django.core.functions import Now
 
 from .declarations import Declaration, declared
 from .models import ScheduledTask

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from koan_django.core import clock
 
 from .exceptions import SecretError, SecretOptionsError, SecretUnavailableError
 from .types import SecretValue
@@ -52,9 +53,9 @@ class SecretCache:
     While a value is past its soft end, one caller fetches it anew and the others are given the old one.
     """
 
-    def __init__(self, options: CacheOptions, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, options: CacheOptions, now: Callable[[], float] = clock.monotonic) -> None:
         self._options = options
-        self._clock = clock
+        self._clock = now
         self._entries: dict[object, Entry] = {}
         self.after_fork()
 

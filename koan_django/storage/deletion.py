@@ -12,9 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.db import DEFAULT_DB_ALIAS, router, transaction
-from django.db.models.functions import Now
 
 from koan_django.core.context import correlation
+from koan_django.core.functions import Now
 from koan_django.core.redaction import redact_text
 from koan_django.core.retry import RetryPolicy
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.db.models import F, Q, QuerySet
-from django.db.models.functions import Now
+
+from koan_django.core.functions import Now
 
 if TYPE_CHECKING:
     from datetime import timedelta

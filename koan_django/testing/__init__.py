@@ -6,14 +6,24 @@ Each name loads on its first use, so that a project needs no more installed than
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .clock import FrozenClock as FrozenClock
+    from .clock import frozen_clock as frozen_clock
     from .secrets import static_secrets as static_secrets
     from .settings import override_koan as override_koan
 
-__all__ = ["override_koan", "static_secrets"]
+__all__ = ["FrozenClock", "frozen_clock", "override_koan", "static_secrets"]
 
 if not TYPE_CHECKING:
     from koan_django.core.faces import lazy
 
-    __getattr__ = lazy(__name__, {"override_koan": "settings", "static_secrets": "secrets"})
+    __getattr__ = lazy(
+        __name__,
+        {
+            "FrozenClock": "clock",
+            "frozen_clock": "clock",
+            "override_koan": "settings",
+            "static_secrets": "secrets",
+        },
+    )
     del lazy
 del TYPE_CHECKING

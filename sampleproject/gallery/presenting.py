@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.db.models import Count, Prefetch
-from django.db.models.functions import Now
 from django.urls import reverse
 
+from koan_django.core.functions import Now
 from koan_django.media.models import Derivation
 from koan_django.messaging.models import DeadLetter, MessageEvent
 

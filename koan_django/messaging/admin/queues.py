@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.contrib import admin
-from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from koan_django.core.admin.kit import badge, operation
+from koan_django.core.functions import Now
 from koan_django.messaging import events
 from koan_django.messaging.exceptions import MessagingError
 from koan_django.messaging.models import OutboxMessage, QueuedDelivery

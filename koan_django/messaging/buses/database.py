@@ -7,15 +7,15 @@ lease's token, so a message and its effects are committed together or not at all
 from __future__ import annotations
 
 import threading
-import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.db import router, transaction
 from django.db.models import Count, Q
-from django.db.models.functions import Now
 
+from koan_django.core import clock
 from koan_django.core.exceptions import LeaseLostError
+from koan_django.core.functions import Now
 from koan_django.messaging import events, handlers
 from koan_django.messaging.consumer import Consumer
 from koan_django.messaging.deadletters import dead_letter
@@ -105,7 +105,7 @@ class DatabaseConsumer(Consumer):
     def __init__(self, bus: DatabaseBus, pool: Pool) -> None:
         super().__init__(bus, pool)
         self._awake = threading.Event()
-        self._renewed = time.monotonic()
+        self._renewed = clock.monotonic()
 
     @property
     def _rows(self) -> DeliveryQuerySet:
@@ -152,14 +152,14 @@ class DatabaseConsumer(Consumer):
 
     def keep(self) -> None:
         period = self.bus.options.lease.total_seconds() / 3
-        if time.monotonic() - self._renewed < period:
+        if clock.monotonic() - self._renewed < period:
             return
         held = [*self.in_flight.values(), *self._again]
         if held:
             with self.turn():
                 taken = ((each.ref, each.token) for batch in held for each in batch.deliveries)
                 self._rows.extend(taken, self.bus.options.lease)
-        self._renewed = time.monotonic()
+        self._renewed = clock.monotonic()
 
     def idle(self, busy: bool) -> None:
         self._awake.wait(0 if busy else self.bus.options.poll_interval.total_seconds())

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
+from koan_django.core import clock
 from koan_django.storage import keys
 from koan_django.storage.exceptions import ObjectExistsError, RangeError
 from koan_django.storage.streams import BLOCK, HashingReader, StoredRange, sha256_of
@@ -138,7 +139,7 @@ class LocalDriver(Driver):
         return Page(shown, shown[-1].key if len(found) > limit else None)
 
     def sweep(self, age: timedelta) -> int:
-        before = (datetime.now(UTC) - age).timestamp()
+        before = (clock.now() - age).timestamp()
         return tree.remove_hidden(self.root, before)
 
     def probe(self) -> None:
