@@ -1,4 +1,7 @@
-"""Core's few tables: health facts and leases. ``Overview`` has none; it carries the permission of the page."""
+"""Core's few tables: health facts, leases and the policy version.
+
+``Overview`` has none; it carries the permission of the page.
+"""
 
 from __future__ import annotations
 
@@ -58,6 +61,22 @@ class Lease(Leased):
 
     def __str__(self) -> str:
         return self.name
+
+
+class PolicyVersion(models.Model):
+    """One row: how often people have changed a policy, and what they changed last."""
+
+    version = models.BigIntegerField(_("version"), default=0)
+    what = models.CharField(_("changed"), max_length=200, blank=True)
+    changed_at = models.DateTimeField(_("changed at"), null=True)
+
+    class Meta:
+        verbose_name = _("policy version")
+        verbose_name_plural = _("policy versions")
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return str(self.version)
 
 
 class Overview(models.Model):

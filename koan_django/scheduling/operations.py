@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from django.db import router
 
+from koan_django.core.policy import announce
+
 from .exceptions import UnknownTaskError
 from .firing import request_run
 from .models import ScheduledTask
@@ -34,11 +36,14 @@ def enable(name: str) -> None:
     rows = _rows(name)
     rows.update(enabled=True)
     reschedule(rows.values_list("pk", flat=True).get())
+    announce(f"scheduledtask {name}", using=rows.db)
 
 
 def disable(name: str) -> None:
     """Keep ``name`` from running on its schedule. A run that has begun goes on."""
-    _rows(name).update(enabled=False, next_run_at=None)
+    rows = _rows(name)
+    rows.update(enabled=False, next_run_at=None)
+    announce(f"scheduledtask {name}", using=rows.db)
 
 
 def override_interval(name: str, interval: timedelta | None) -> None:
@@ -46,6 +51,7 @@ def override_interval(name: str, interval: timedelta | None) -> None:
     rows = _rows(name)
     rows.update(interval_override=interval)
     reschedule(rows.values_list("pk", flat=True).get())
+    announce(f"scheduledtask {name}", using=rows.db)
 
 
 def _rows(name: str) -> ScheduledTaskQuerySet:

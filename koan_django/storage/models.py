@@ -6,9 +6,12 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from koan_django.core.policy import holds_policy
+
 from .querysets import StorageProfileQuerySet, TombstoneQuerySet
 
 
+@holds_policy
 class StorageProfile(models.Model):
     """A profile of the settings, with the policy that people set here. Rows are made by the settings alone."""
 

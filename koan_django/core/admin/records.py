@@ -1,4 +1,4 @@
-"""Health facts and leases, to read."""
+"""Health facts, leases and the policy version, to read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.contrib import admin
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from koan_django.core.models import HealthFact, Lease
+from koan_django.core.models import HealthFact, Lease, PolicyVersion
 
 from .kit import RecordAdmin, badge, operation, pretty_json
 
@@ -46,3 +46,9 @@ class LeaseAdmin(RecordAdmin[Lease]):
         owner = lease.lease_owner
         Lease.objects.filter(pk=lease.pk, lease_token=lease.lease_token).update(lease_until=None)
         return f"released from {owner}"
+
+
+@admin.register(PolicyVersion)
+class PolicyVersionAdmin(RecordAdmin[PolicyVersion]):
+    list_display = ("version", "what", "changed_at")
+    fields = list_display
