@@ -13,16 +13,17 @@ _COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 class Console:
     """Writes whole lines, prefixed and flushed; the prefix is coloured when ``stream`` is a terminal.
 
-    ``NO_COLOR`` in the environment turns colours off. A stream that nobody reads any more loses the lines, and the
-    programs go on.
+    ``coloured`` says otherwise; ``NO_COLOR`` in the environment turns colours off. A stream that nobody reads any more
+    loses the lines, and the programs go on.
     """
 
-    def __init__(self, stream: TextIO | None = None, *, width: int = 0) -> None:
+    def __init__(self, stream: TextIO | None = None, *, width: int = 0, coloured: bool | None = None) -> None:
         self._stream = stream or sys.stdout
         self._width = width
         self._lock = threading.Lock()
         self._colours: dict[str, int] = {}
-        self._coloured = self._stream.isatty() and "NO_COLOR" not in os.environ
+        by_itself = self._stream.isatty() and "NO_COLOR" not in os.environ
+        self._coloured = by_itself if coloured is None else coloured
 
     def line(self, name: str, text: str) -> None:
         """Write one line of ``name``."""

@@ -51,6 +51,7 @@ class Supervisor:
         programs: Sequence[Program],
         *,
         output: TextIO | None = None,
+        coloured: bool | None = None,
         on_exit: Callable[[Exit], object] | None = None,
         grace: float = 10.0,
         restarts: RetryPolicy = RESTARTS,
@@ -60,7 +61,7 @@ class Supervisor:
             raise SupervisorError("two programs have the same name", fix=f"Rename one of {', '.join(names)}.")
         self.exits: list[Exit] = []
         self._programs = tuple(programs)
-        self._console = Console(output, width=max([len(name) for name in (*names, "supervisor")]))
+        self._console = Console(output, width=max(map(len, (*names, "supervisor"))), coloured=coloured)
         self._on_exit = on_exit
         self._grace = grace
         self._restarts = restarts
@@ -96,6 +97,8 @@ class Supervisor:
             if self._guard is None:
                 self.start()
             self._ended.wait()
+            if self._alive():
+                self.say(f"stopping, within {self._grace:g} s")
             self.stop()
 
     def stop(self) -> None:
@@ -122,6 +125,13 @@ class Supervisor:
         with self._lock:
             if self._guard is not None:
                 self._guard.close()
+
+    def restart(self, name: str) -> None:
+        """Ask ``name`` to end, so that it starts again. One that is not running starts by itself, and is left alone."""
+        with self._lock:
+            process = self._running.get(name)
+            if process is not None and process.returncode is None and not self._stopping.is_set():
+                process.send_signal(signal.SIGTERM)
 
     def pid(self, name: str) -> int | None:
         """Return the process of ``name``, or ``None`` while it is not running."""

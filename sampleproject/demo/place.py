@@ -9,6 +9,8 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from koan_django.core.development import is_free
+
 PORT = 8000
 
 
@@ -68,12 +70,8 @@ def prepare(folder: Path, *, keep: bool) -> tuple[Place, str]:
 
 def free_port(wanted: int = PORT) -> tuple[int, bool]:
     """Return ``wanted`` if nobody has it, else another free port; and whether it is the wanted one."""
-    for port in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1]), port == wanted
-    raise OSError("no free port on 127.0.0.1")
+    if is_free("127.0.0.1", wanted):
+        return wanted, True
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1]), False

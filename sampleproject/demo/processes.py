@@ -9,33 +9,28 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from koan_django.core.development import Development
 from koan_django.core.supervisor import Exit, Program, Supervisor
 
 if TYPE_CHECKING:
     from .place import Place
 
 WORKERS = 2
-#: What a person who watches the demo need not read.
-QUIET = {
-    "DJANGO_RUNSERVER_HIDE_WARNING": "true",
-    "PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges",
-}
 
 
 def programs(place: Place, port: int) -> list[Program]:
-    """Return web, worker and beat."""
-    python, environment = sys.executable, {**place.environment(), **QUIET}
-    celery = [python, "-m", "celery", "-A", "sampleproject", "--quiet"]
-    quiet = ["--without-gossip", "--without-mingle", "-l", "WARNING"]
-    return [
-        Program(
-            "web",
-            [python, "manage.py", "runserver", "--noreload", "--skip-checks", f"127.0.0.1:{port}"],
-            env=environment,
-        ),
-        Program("worker", [*celery, "worker", "--concurrency", str(WORKERS), *quiet], env=environment),
-        Program("beat", [*celery, "beat", "-l", "WARNING", "--pidfile", ""], env=environment),
-    ]
+    """Return web, worker and beat, as ``koan_dev`` starts them, with less to read."""
+    laptop = Development(
+        app="sampleproject",
+        port=port,
+        concurrency=WORKERS,
+        log_level="WARNING",
+        reload=False,
+        quiet=True,
+        manage=(sys.executable, "manage.py"),
+        env=place.environment(),
+    )
+    return laptop.programs()
 
 
 class Processes:
