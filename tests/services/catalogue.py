@@ -7,7 +7,8 @@ from .postgres import Postgres
 from .rabbitmq import RabbitMQ
 from .redis import Redis
 from .requirement import Requirement
+from .s3 import S3
 from .server import Server
 
-SERVERS: dict[str, type[Server]] = {kind.name: kind for kind in (RabbitMQ, Postgres, Redis)}
+SERVERS: dict[str, type[Server]] = {kind.name: kind for kind in (RabbitMQ, Postgres, Redis, S3)}
 REQUIREMENTS: dict[str, type[Requirement]] = {**SERVERS, Chromium.name: Chromium}

@@ -15,6 +15,7 @@ from .postgres import Postgres
 from .process import Process
 from .rabbitmq import RabbitMQ, Vhost
 from .redis import Redis
+from .s3 import S3, Bucket
 from .server import Server
 
 if TYPE_CHECKING:
@@ -66,6 +67,19 @@ def postgres_database(postgres: Postgres) -> Iterator[str]:
 def redis(pytestconfig: pytest.Config) -> Iterator[Redis]:
     """The Redis of this run: ``url``. Its keys are shared by all tests."""
     yield from _serve(pytestconfig, Redis())
+
+
+@pytest.fixture(scope="session")
+def s3(pytestconfig: pytest.Config) -> Iterator[S3]:
+    """The object store of this run: ``url``, ``options``, ``client`` and ``with s3.bucket() as bucket``."""
+    yield from _serve(pytestconfig, S3())
+
+
+@pytest.fixture
+def bucket(s3: S3) -> Iterator[Bucket]:
+    """A bucket for this test alone: ``name``, ``options``, ``client``, ``objects()``, ``unfinished()``."""
+    with s3.bucket() as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -30,8 +30,8 @@ def main() -> int:
             say("SERVICES=none: the tests that need servers are left out")
             return 0
         lacking = missing(REQUIREMENTS.values())
-        if lacking and may_install():
-            install(lacking)
+        if (packaged := [kind for kind in lacking if kind.packages]) and may_install():
+            install(packaged)
             lacking = missing(lacking)
     except (PolicyError, OSError, subprocess.CalledProcessError) as error:
         say(str(error))

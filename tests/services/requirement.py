@@ -22,6 +22,8 @@ class Requirement(ABC):
     name: ClassVar[str]
     #: Debian's packages, and the units that these would start at the next boot.
     packages: ClassVar[tuple[str, ...]]
+    #: The Python package that brings it along instead: the group ``services`` has it.
+    distribution: ClassVar[str] = ""
     units: ClassVar[tuple[str, ...]] = ()
     #: The variable that names one that is there already.
     variable: ClassVar[str]
@@ -74,7 +76,13 @@ def remedy(kinds: Iterable[type[Requirement]]) -> str:
     kinds = list(kinds)
     packages = sorted({package for kind in kinds for package in kind.packages})
     lines = [f"The tests need what this machine does not have: {', '.join(kind.title for kind in kinds)}."]
-    lines += [f"  {kind.title}: install {' '.join(kind.packages)}, or set {kind.variable}" for kind in kinds]
-    lines.append(f"Debian, Ubuntu: apt-get install {' '.join(packages)}")
+    lines += [
+        f"  {kind.title}: install {' '.join(kind.packages) or kind.distribution}, or set {kind.variable}"
+        for kind in kinds
+    ]
+    if packages:
+        lines.append(f"Debian, Ubuntu: apt-get install {' '.join(packages)}")
+    if wheels := sorted(kind.distribution for kind in kinds if kind.distribution):
+        lines.append(f"By pip, into the environment of the tests: pip install {' '.join(wheels)}")
     lines.append("SERVICES=apt make test does that by sudo; with SERVICES=none the tests run without servers.")
     return "\n".join(lines)

@@ -39,6 +39,7 @@ def test_the_remedy_names_every_package_and_variable() -> None:
     for kind in REQUIREMENTS.values():
         assert kind.variable in text
         assert all(package in text for package in kind.packages)
+        assert kind.distribution in text
 
 
 def test_sudo_is_never_used_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
