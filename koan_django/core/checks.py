@@ -12,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from . import conf, defaults
 from .options import parse
+from .stores import chosen
 from .suggestions import did_you_mean
 
 if TYPE_CHECKING:
@@ -90,6 +91,18 @@ def check_deployment(app_configs: object, **kwargs: object) -> list[CheckMessage
     )
 
 
+def check_stores(app_configs: object, **kwargs: object) -> list[CheckMessage]:
+    """E020: a store of health facts or leases cannot be made of what the settings say."""
+    errors: list[str] = []
+    try:
+        for kind in chosen.KINDS:
+            chosen.make(kind, errors)
+    except ImproperlyConfigured:
+        return []  # check_options reports it
+    hint = "Name a store class by its dotted path, with the OPTIONS that it takes."
+    return [Error(error, hint=hint, id="koan_core.E020") for error in errors]
+
+
 def check_core(app_configs: object, **kwargs: object) -> list[CheckMessage]:
     """E002: an app of koan-django is installed, its core is not."""
     if apps.is_installed("koan_django.core"):
@@ -122,6 +135,6 @@ check_options = section_check(defaults.options, "koan_core.E003")
 
 def register_all() -> None:
     """Register core's own checks."""
-    for check in (check_setting, check_core, check_environments, check_options):
+    for check in (check_setting, check_core, check_environments, check_options, check_stores):
         register(check)
     register(check_deployment, Tags.database, deploy=True)

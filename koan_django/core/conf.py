@@ -191,7 +191,7 @@ def _watch() -> None:
 
 
 def _changed(*, setting: str, **_: object) -> None:
-    if setting in ("KOAN", "STORAGES", "DATABASES"):
+    if setting in ("KOAN", "STORAGES", "DATABASES", "CACHES"):
         for declared_section in _sections.values():
             declared_section.reset()
         for callback in _on_reset:

@@ -47,6 +47,10 @@ class LeaseLostError(TransientError):
     """Another owner holds the lease now; whatever this owner still does must not be committed."""
 
 
+class StoreUnavailableError(TransientError):
+    """The store of health facts or leases does not answer, or what it answered is no use."""
+
+
 class RegistrationError(PermanentError):
     """Two places define the same name, or a definition is not usable."""
 

@@ -1,7 +1,8 @@
 """Health as facts with a time to live.
 
-A process *reports* a fact about itself; others read it from the database until it expires. A *probe* is asked when
-somebody wants to know whether this very process is ready. A fact that expired says ``unknown``, never ``healthy``.
+A process *reports* a fact about itself; others read it from the store (rows, unless the settings say otherwise) until
+it expires. A *probe* is asked when somebody wants to know whether this very process is ready. A fact that expired says
+``unknown``, never ``healthy``.
 """
 
 from __future__ import annotations
@@ -11,19 +12,18 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
-
-from django.utils import timezone
+from typing import TYPE_CHECKING, Any
 
 from . import clock
+from .exceptions import StoreUnavailableError
 from .process import identity
 from .redaction import redact
 from .registry import Registry, origin_of
+from .stores import Fact, health_store
+from .stores import Status as Status
 
 if TYPE_CHECKING:
-    from .models import HealthFact
-
-Status = Literal["healthy", "degraded", "unhealthy", "unknown"]
+    from .stores import KnownFact
 
 TTL = timedelta(seconds=30)
 MIN_TTL, MAX_TTL = timedelta(seconds=1), timedelta(minutes=15)
@@ -71,29 +71,20 @@ def report(
     data: Mapping[str, Any] | None = None,
 ) -> None:
     """Say how ``name`` is, as seen by this process. It counts for ``ttl`` (1 s to 15 min)."""
-    from .models import HealthFact
-
-    now = timezone.now()
-    fact = HealthFact(
+    fact = Fact(
         name=name,
         reporter=identity(),
         status=status,
         critical=critical,
         message=str(redact(message))[:MESSAGE_LENGTH],
         data=_bounded(data or {}),
-        since=now,
-        reported_at=now,
-        expires_at=now + min(max(ttl, MIN_TTL), MAX_TTL),
     )
-    HealthFact.objects.record(fact)
+    health_store().record(fact, min(max(ttl, MIN_TTL), MAX_TTL))
 
 
 def retract(names: Iterable[str] | None = None) -> None:
     """Take back what this process said (all of it without ``names``): it is about to stop."""
-    from .models import HealthFact
-
-    facts = HealthFact.objects.filter(reporter=identity())
-    (facts if names is None else facts.filter(name__in=list(names))).delete()
+    health_store().retract(identity(), names)
 
 
 def probe(name: str, *, critical: bool = True) -> Callable[[Probe], Probe]:
@@ -115,18 +106,16 @@ def ready() -> Report:
 
 
 def aggregate() -> Report:
-    """Sum up the facts of all processes. A fact that expired counts only where nobody renewed it under its name."""
-    from .models import HealthFact
+    """Sum up the facts of all processes. A fact that expired counts only where nobody renewed it under its name.
 
-    now = timezone.now()
-    HealthFact.objects.forgotten(now, REMEMBERED).delete()
-    facts = list(HealthFact.objects.all())
-    fresh = {fact.name for fact in facts if fact.expires_at > now}
-    return summarise(
-        _finding(fact, expired=fact.expires_at <= now)
-        for fact in facts
-        if fact.expires_at > now or fact.name not in fresh
-    )
+    When their store does not answer, that is the finding. The database is no such store: its errors are raised.
+    """
+    try:
+        known = health_store().facts(REMEMBERED)
+    except StoreUnavailableError as error:
+        return summarise([Finding("health", "unhealthy", str(redact(str(error))), critical=True)])
+    fresh = {each.fact.name for each in known if not each.expired}
+    return summarise(_finding(each) for each in known if not each.expired or each.fact.name not in fresh)
 
 
 def summarise(findings: Iterable[Finding]) -> Report:
@@ -160,12 +149,12 @@ def _ask(name: str) -> Finding:
     return found
 
 
-def _finding(fact: HealthFact, *, expired: bool) -> Finding:
-    if expired:
-        text = f"{fact.reporter} has not reported since {fact.reported_at:%H:%M:%S}"
+def _finding(known: KnownFact) -> Finding:
+    fact = known.fact
+    if known.expired:
+        text = f"{fact.reporter} has not reported since {known.reported_at:%H:%M:%S}"
         return Finding(fact.name, "unknown", text, fact.critical)
-    status: Status = fact.status  # type: ignore[assignment]  # the column holds these words only
-    return Finding(fact.name, status, fact.message, fact.critical, fact.data)
+    return Finding(fact.name, fact.status, fact.message, fact.critical, fact.data)
 
 
 def _bounded(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,31 +1,31 @@
-"""Leases: exclusive use of a row for a limited time, with a fencing token.
+"""Leases: exclusive use of a row, or of a name, for a limited time, with a fencing token.
 
-An owner that was paused past the end of its lease may wake up and go on working. Every take raises the row's token, so
-a write that names the token of its own lease (:meth:`LeasedQuerySet.held`) fails when somebody else has taken over.
-Times are the database's own, so that the clocks of the workers do not matter.
+An owner that was paused past the end of its lease may wake up and go on working. Every take raises the token, so a
+write that names the token of its own lease (:meth:`LeasedQuerySet.held`) fails when somebody else has taken over.
+Times are those of the database or store, so that the clocks of the workers do not matter.
 """
 
 from __future__ import annotations
 
-import contextlib
-import math
-import threading
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from django.db import DatabaseError, connections, models, router
+from django.db import models
 from django.db.models import F, Q
 
-from . import clock
-from .context import bind
 from .exceptions import LeaseLostError
 from .functions import Now
+from .heartbeats import beating
 from .process import identity
+from .stores import LeaseStore, lease_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
+
+    from .heartbeats import Heartbeat
 
 
 class Leased(models.Model):
@@ -53,9 +53,9 @@ class LeasedQuerySet(models.QuerySet[L]):
         """Rows held under ``token``, still: the filter of every write that must not outlive its lease."""
         return self.filter(lease_token=token, lease_until__gt=Now())
 
-    def hold(self, pk: Any, ttl: timedelta) -> Held | None:
+    def hold(self, pk: Any, ttl: timedelta, owner: str = "") -> Held | None:
         """Take the row ``pk`` for ``ttl``, or return ``None`` when somebody else holds it or it does not exist."""
-        owner = f"{identity()}:{uuid.uuid4().hex[:8]}"
+        owner = owner or new_owner()
         free = self.filter(pk=pk).free()
         if not free.update(lease_owner=owner, lease_token=F("lease_token") + 1, lease_until=Now() + ttl):
             return None
@@ -84,89 +84,80 @@ class Held:
     def renew(self, **values: Any) -> None:
         """Hold on for another ``ttl`` from now and write ``values`` with it; raises :class:`LeaseLostError`."""
         if not self.rows().update(lease_until=Now() + self.ttl, **values):
-            raise self._lost()
+            raise lost(f"{self.model._meta.label} {self.pk}", self.ttl)
 
     def check(self) -> None:
         """Raise :class:`LeaseLostError` unless the lease still holds."""
         if not self.rows().exists():
-            raise self._lost()
+            raise lost(f"{self.model._meta.label} {self.pk}", self.ttl)
 
     def release(self) -> None:
         """Give the row back; releasing a lost lease does nothing."""
         self.rows().update(lease_until=None)
 
-    @contextlib.contextmanager
     def keep(
         self, *, limit: timedelta | None = None, values: Callable[[], Mapping[str, Any]] = dict
-    ) -> Iterator[Heartbeat]:
+    ) -> AbstractContextManager[Heartbeat]:
         """Renew the lease on a thread of its own until the block ends. The block may ask ``heartbeat.lost``.
 
         After ``limit`` it is renewed no more, so that work which hangs does not hold the row for ever. What ``values``
         returns is written into the row with each renewal.
         """
-        heartbeat = Heartbeat(self, limit, values)
-        heartbeat.start()
-        try:
-            yield heartbeat
-        finally:
-            heartbeat.stop()
-
-    def _lost(self) -> LeaseLostError:
-        return LeaseLostError(
-            f"the lease on {self.model._meta.label} {self.pk} is lost",
-            why=f"it was not renewed within {self.ttl.total_seconds():g} s and may belong to somebody else now",
-            fix="Nothing: the work is done again by whoever holds it.",
-        )
+        return beating(lambda: self.renew(**values()), self.ttl, limit)
 
 
-class Heartbeat(threading.Thread):
-    """Renews a lease at a third of its time."""
+@dataclass(frozen=True, slots=True)
+class NamedLease:
+    """A name that was taken. ``token`` rises with every take of it.
 
-    def __init__(
-        self, held: Held, limit: timedelta | None = None, values: Callable[[], Mapping[str, Any]] = dict
-    ) -> None:
-        super().__init__(name="koan-heartbeat", daemon=True)
-        self._held = held
-        self._values = values
-        self._end = math.inf if limit is None else clock.monotonic() + limit.total_seconds()
-        self._ended = threading.Event()
-        self._lost = threading.Event()
-        self._work = bind(self._beat)
+    Write ``token`` into what the lease protects, guarded by ``fence__lte=lease.token``: then the late write of an owner
+    who has lost the lease, without knowing it yet, changes nothing.
+    """
 
-    @property
-    def lost(self) -> bool:
-        """Whether the lease is known to be lost."""
-        return self._lost.is_set()
+    store: LeaseStore
+    name: str
+    owner: str
+    token: int
+    ttl: timedelta
 
-    def run(self) -> None:
-        self._work()
+    def renew(self) -> None:
+        """Hold on for another ``ttl`` from now; raises :class:`LeaseLostError`."""
+        if not self.store.renew(self.name, self.token, self.ttl):
+            raise lost(self.name, self.ttl)
 
-    def stop(self) -> None:
-        """End the thread and wait for it."""
-        self._ended.set()
-        self.join()
+    def check(self) -> None:
+        """Raise :class:`LeaseLostError` unless the lease still holds."""
+        if not self.store.holds(self.name, self.token):
+            raise lost(self.name, self.ttl)
 
-    def _beat(self) -> None:
-        try:
-            while not self._ended.wait(self._held.ttl.total_seconds() / 3) and clock.monotonic() < self._end:
-                try:
-                    self._held.renew(**self._values())
-                except LeaseLostError:
-                    self._lost.set()
-                    return
-                except DatabaseError:
-                    continue  # the next beat may succeed; if none does, the lease ends by itself
-        finally:
-            connections.close_all()
+    def release(self) -> None:
+        """Give the name back; releasing a lost lease does nothing."""
+        self.store.release(self.name, self.token)
+
+    def keep(self, *, limit: timedelta | None = None) -> AbstractContextManager[Heartbeat]:
+        """Renew the lease on a thread of its own until the block ends, at most for ``limit``."""
+        return beating(self.renew, self.ttl, limit)
 
 
-def acquire(name: str, ttl: timedelta, *, using: str | None = None) -> Held | None:
-    """Take the lease called ``name`` for ``ttl``, or return ``None`` when it is taken."""
-    from .models import Lease
+def acquire(name: str, ttl: timedelta) -> NamedLease | None:
+    """Take the lease called ``name`` for ``ttl``, or return ``None`` when it is taken.
 
-    rows = Lease.objects.using(using or router.db_for_write(Lease))
-    pk = rows.filter(name=name).values_list("pk", flat=True).first()
-    if pk is None:
-        rows.bulk_create([Lease(name=name)], ignore_conflicts=True)
-        pk = rows.values_list("pk", flat=True).get(name=name)
-    return rows.hold(pk, ttl)
+    Raises one of ``stores.STORE_ERRORS`` when the store of leases cannot be reached.
+    """
+    store, owner = lease_store(), new_owner()
+    token = store.acquire(name, owner, ttl)
+    return None if token is None else NamedLease(store, name, owner, token, ttl)
+
+
+def new_owner() -> str:
+    """Return a name for one take of a lease: this process, and digits that are another's never."""
+    return f"{identity()}:{uuid.uuid4().hex[:8]}"
+
+
+def lost(what: str, ttl: timedelta) -> LeaseLostError:
+    """Return the error that says that the lease on ``what`` is lost."""
+    return LeaseLostError(
+        f"the lease on {what} is lost",
+        why=f"it was not renewed within {ttl.total_seconds():g} s and may belong to somebody else now",
+        fix="Nothing: the work is done again by whoever holds it.",
+    )

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from django.db import DatabaseError
-
 from . import health
 from .registry import Registry, origin_of
+from .stores import STORE_ERRORS
 from .threads import DatabaseThread
 
 logger = logging.getLogger(__name__)
@@ -53,12 +52,12 @@ class Reporter(DatabaseThread):
                     found = ask()
                     if found is not None:
                         health.report(found.name, found.status, found.message, critical=found.critical, data=found.data)
-            except DatabaseError as error:  # the facts expire and say unknown, which is the truth
+            except STORE_ERRORS as error:  # the facts expire and say unknown, which is the truth
                 logger.warning("Health could not be reported: %s", error)
 
     def _retract(self) -> None:
         try:
             with self.turn():
                 health.retract()
-        except DatabaseError as error:
+        except STORE_ERRORS as error:
             logger.warning("Health facts could not be taken back: %s", error)

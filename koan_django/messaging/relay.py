@@ -15,7 +15,7 @@ from django.db import transaction
 
 from koan_django.core import clock, health
 from koan_django.core.exceptions import LeaseLostError
-from koan_django.core.leases import Held, acquire
+from koan_django.core.leases import NamedLease, acquire
 from koan_django.core.redaction import redact_text
 from koan_django.core.telemetry import span
 from koan_django.core.threads import DatabaseThread
@@ -47,7 +47,7 @@ class Relay(DatabaseThread):
         self.error = ""
         self.published = 0
         self.lease = bus.options.confirm_timeout + LEASE_SPARE
-        self._held: Held | None = None
+        self._held: NamedLease | None = None
         self._renewed = 0.0
 
     def work(self) -> None:

@@ -10,10 +10,11 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import connections
 from django_celery_beat.schedulers import DatabaseScheduler
 
 from koan_django.core import clock, health
+from koan_django.core.stores import STORE_ERRORS
 
 from .condition import report
 from .exceptions import SchedulingError
@@ -65,7 +66,7 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the package is not 
         try:
             with self._undisturbed():
                 wait = min(self._fire(), self._periodic(*args, **kwargs))
-        except (DatabaseError, InterfaceError) as error:
+        except STORE_ERRORS as error:
             return self._back_off(error)
         self._troubles = 0
         return max(0.0, min(TICK, wait))
@@ -87,7 +88,7 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the package is not 
             super().close()
             self._lease.release()
             health.retract()
-        except (DatabaseError, InterfaceError) as error:
+        except STORE_ERRORS as error:
             logger.warning("Beat could not say goodbye: %s", error)
 
     @contextmanager
@@ -144,7 +145,9 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the package is not 
         """A fact cannot be written now; the old ones expire and say so."""
         self._troubles += 1
         wait = min(TICK * 2.0**self._troubles, PATIENCE)
-        logger.warning("Beat could not reach the database, trying again in %.1f s: %s", wait, error)
+        logger.warning(
+            "Beat could not reach the database or the store of leases, trying again in %.1f s: %s", wait, error
+        )
         self._lease.forget()
         self._report_at = 0.0
         connections.close_all()

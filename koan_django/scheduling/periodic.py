@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from koan_django.core import clock
 from koan_django.core.exceptions import LeaseLostError
-from koan_django.core.leases import Held, acquire
+from koan_django.core.leases import NamedLease, acquire
 
 NAME = "koan_scheduling.periodic"
 TTL = timedelta(seconds=15)
@@ -18,7 +18,7 @@ class PeriodicLease:
     """Held by one beat at a time; another takes over within 15 s when that one is killed, at once when it ends."""
 
     def __init__(self) -> None:
-        self._held: Held | None = None
+        self._held: NamedLease | None = None
         self._ask_at = 0.0
 
     @property

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from koan_django.core import health
 from koan_django.core.models import Overview
 from koan_django.core.overview import Line, panel, panels
 from koan_django.core.redaction import redact
+from koan_django.core.stores import health_store, lease_store
+from koan_django.core.stores.rows import Rows
 
 from .kit import RecordAdmin
 
@@ -44,11 +47,19 @@ class OverviewAdmin(RecordAdmin[Overview]):
 @panel("koan_core.health", "Health", order=0)
 def health_panel() -> Iterator[Line]:
     """The facts of all processes."""
-    from django.urls import reverse
-
-    url = reverse("admin:koan_core_healthfact_changelist")
+    url = reverse("admin:koan_core_healthfact_changelist") if isinstance(health_store(), Rows) else ""
     for found in health.aggregate().findings:
-        yield Line(found.name, found.message, found.status, f"{url}?q={found.name}")
+        yield Line(found.name, found.message, found.status, f"{url}?q={found.name}" if url else "")
+
+
+@panel("koan_core.leases", "Leases", order=5)
+def leases_panel() -> Iterator[Line]:
+    """The named leases that somebody holds."""
+    url = reverse("admin:koan_core_lease_changelist") if isinstance(lease_store(), Rows) else ""
+    for lease in lease_store().leases():
+        if lease.until is not None:
+            text = _("%(owner)s until %(until)s") % {"owner": lease.owner, "until": f"{lease.until:%H:%M:%S}"}
+            yield Line(lease.name, text, url=f"{url}?q={lease.name}" if url else "")
 
 
 def _lines(build: Any) -> list[Line]:

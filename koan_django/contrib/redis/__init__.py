@@ -1,0 +1,9 @@
+"""Health facts and leases in Redis, through a cache of django-redis (the extra ``redis``).
+
+Name the classes in ``KOAN["CORE"]``; nothing has to be added to ``INSTALLED_APPS``.
+"""
+
+from .health import RedisHealth
+from .leases import RedisLeases
+
+__all__ = ["RedisHealth", "RedisLeases"]

@@ -1,0 +1,20 @@
+"""Where processes keep what they tell each other: health facts and named leases.
+
+By default in rows. ``KOAN["CORE"]`` may name another store for each, by its dotted path, and core knows no more of it
+than the protocols in :mod:`.base`.
+"""
+
+from .base import STORE_ERRORS, Fact, HealthStore, KnownFact, KnownLease, LeaseStore, Status
+from .chosen import health_store, lease_store
+
+__all__ = [
+    "STORE_ERRORS",
+    "Fact",
+    "HealthStore",
+    "KnownFact",
+    "KnownLease",
+    "LeaseStore",
+    "Status",
+    "health_store",
+    "lease_store",
+]

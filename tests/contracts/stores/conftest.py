@@ -1,0 +1,39 @@
+"""The stores that the contract is asked of: rows (of SQLite, then of PostgreSQL), and Redis."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+from koan_django.testing import override_koan
+
+
+def redis_stores(prefix: str) -> dict[str, Any]:
+    """Return ``KOAN["CORE"]`` with every store in Redis."""
+    package, options = "koan_django.contrib.redis", {"CACHE": "redis", "PREFIX": prefix}
+    return {
+        "HEALTH": {"BACKEND": f"{package}.RedisHealth", "OPTIONS": options},
+        "LEASES": {"BACKEND": f"{package}.RedisLeases", "OPTIONS": options},
+    }
+
+
+def redis_cache(url: str) -> dict[str, Any]:
+    """Return ``CACHES`` with a cache of django-redis beside the default."""
+    local = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    return {"default": local, "redis": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": url}}
+
+
+@pytest.fixture(params=["rows", pytest.param("redis", marks=pytest.mark.services("redis"))])
+def kind(request: Any, transactional_db: None) -> Iterator[str]:
+    """Every store of ``KOAN["CORE"]`` of one kind."""
+    if request.param == "rows":
+        yield "rows"
+        return
+    url = request.getfixturevalue("redis").url
+    stores = redis_stores(f"koan-test-{uuid.uuid4().hex[:8]}")
+    with override_settings(CACHES=redis_cache(url)), override_koan(CORE=stores):
+        yield "redis"
