@@ -14,9 +14,11 @@ class CoreConfig(KoanAppConfig):
     verbose_name = _("Koan")
 
     def ready(self) -> None:
-        from . import checks, probes, telemetry  # noqa: F401  # probes register themselves
+        from . import checks, panels, probes, tasks, telemetry  # noqa: F401  # panels, probes and jobs register themselves
+        from .audit import counting
         from .logs import log_event
 
         super().ready()
         checks.register_all()
         telemetry.subscribe(log_event)
+        counting.connect()

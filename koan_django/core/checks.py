@@ -12,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from . import conf, defaults
 from .options import parse
+from .section import options
 from .stores import chosen
 from .suggestions import did_you_mean
 
@@ -130,7 +131,19 @@ def section_check(section: conf.Section[Any], check_id: str) -> Callable[..., Se
 
 
 #: Made once: it stands for itself in Django's registry.
-check_options = section_check(defaults.options, "koan_core.E003")
+check_options = section_check(options, "koan_core.E003")
+
+
+def check_audit_key(app_configs: object, **kwargs: object) -> list[CheckMessage]:
+    """W010, ``--deploy``: whoever may write to the database can seal a chain of audit events of their own."""
+    try:
+        if options().audit.key:
+            return []
+    except ImproperlyConfigured:
+        return []  # check_options reports it
+    key = "'{{secret:app/audit-key}}'"
+    instead = f"Set KOAN['CORE']['AUDIT']['KEY'] to a secret reference such as {key}."
+    return defaults.in_force("the audit events are sealed without a key.", instead=instead, id="koan_core.W010")
 
 
 def register_all() -> None:
@@ -138,3 +151,4 @@ def register_all() -> None:
     for check in (check_setting, check_core, check_environments, check_options, check_stores):
         register(check)
     register(check_deployment, Tags.database, deploy=True)
+    register(check_audit_key, deploy=True)

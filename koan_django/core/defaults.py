@@ -2,37 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
-
 from django.core.checks import CheckMessage, Warning
 from django.core.exceptions import ImproperlyConfigured
 
-from .conf import section
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreOptions:
-    """A store by the dotted path of its class, and the options that this class takes."""
-
-    backend: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CoreOptions:
-    """``allow_dev_defaults_in_production``: they are meant, and ``check --deploy`` does not name them.
-
-    ``health`` and ``leases`` choose where processes keep what they tell each other.
-    """
-
-    allow_dev_defaults_in_production: bool = False
-    health: StoreOptions = field(default_factory=lambda: StoreOptions(backend="koan_django.core.stores.rows.RowHealth"))
-    leases: StoreOptions = field(default_factory=lambda: StoreOptions(backend="koan_django.core.stores.rows.RowLeases"))
-
-
-options = section("CORE", CoreOptions)
+from .section import options
 
 
 def in_force(what: str, *, instead: str, id: str) -> list[CheckMessage]:

@@ -1,12 +1,14 @@
-"""Gives each request its correlation id and trace, and its response the id to quote."""
+"""Gives each request its correlation id, trace and actor, and its response the id to quote."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 
 from . import process
+from .audit import requests
+from .audit.actors import acting_as, of_request
 from .context import correlation, new_id, restore
 
 if TYPE_CHECKING:
@@ -20,6 +22,9 @@ HEADER = "X-Correlation-ID"
 
 class ContextMiddleware:
     """Puts ``X-Correlation-ID`` (or a new id) and ``traceparent`` in force for the request, and answers with the id.
+
+    The request's user is the actor of what is audited meanwhile, and a request that left a record of any app behind is
+    recorded itself.
 
     The header is taken from the client as it is; where clients are not trusted, let the proxy remove it.
     """
@@ -38,12 +43,19 @@ class ContextMiddleware:
     def __call__(self, request: HttpRequest) -> Any:
         if self._is_async:
             return self._acall(request)
-        with restore(_context(request)):
-            return _signed(self.get_response(request))
+        with restore(_context(request)), acting_as(of_request(request)), requests.footprint() as found:
+            visit = requests.Visit(request)
+            response = self.get_response(request)
+            visit.record(found, response)
+            return _signed(response)
 
     async def _acall(self, request: HttpRequest) -> HttpResponseBase:
-        with restore(_context(request)):
-            return _signed(await self.get_response(request))
+        with restore(_context(request)), acting_as(of_request(request)), requests.footprint() as found:
+            visit = requests.Visit(request)
+            response = await self.get_response(request)
+            if found.touched:
+                await sync_to_async(visit.record)(found, response)
+            return _signed(response)
 
 
 def _context(request: HttpRequest) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Core's few tables: health facts, leases and the policy version.
+"""Core's few tables: health facts, leases, the policy version, audit events and their seals.
 
 ``Overview`` has none; it carries the permission of the page.
 """
@@ -8,8 +8,11 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from .audit.models import AuditEvent, AuditSeal
 from .leases import Leased
 from .querysets import HealthFactQuerySet, LeaseQuerySet
+
+__all__ = ["AuditEvent", "AuditSeal", "HealthFact", "HealthStatus", "Lease", "Overview", "PolicyVersion"]
 
 
 class HealthStatus(models.TextChoices):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from django.db import transaction
 
+from koan_django.core.audit import touch
 from koan_django.core.context import tenant
 from koan_django.core.telemetry import emit
 
@@ -35,6 +36,7 @@ def claim(source: str, key: str) -> Iterator[Claim]:
     """
     from .stores import configured
 
+    touch()
     scope = Scope(tenant.current() or "", "", "", source, "", key)
     with transaction.atomic():
         fresh = configured().claim([scope])[0]

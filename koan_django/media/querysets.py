@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 from django.db.models import Case, F, Q, Value, When
 from django.utils import timezone
 
+from koan_django.core.audit import touch
 from koan_django.core.context import correlation
 from koan_django.core.functions import Now
 from koan_django.core.leases import LeasedQuerySet
@@ -60,6 +61,7 @@ class DerivationQuerySet(LeasedQuerySet["Derivation"]):
 
         The sweep leaves them alone for ``grace``: a job, or the caller, takes them up at once.
         """
+        touch()
         rows = [
             self.model(
                 asset=label_of(asset),

@@ -1,9 +1,11 @@
-"""Makes what strangers and exceptions write fit for the columns of a database."""
+"""Makes the identifiers and headers of strangers fit for the columns of a database."""
 
 from __future__ import annotations
 
 import hashlib
 from typing import TYPE_CHECKING
+
+from koan_django.core.texts import clean
 
 from . import envelope as wire
 
@@ -12,12 +14,6 @@ if TYPE_CHECKING:
 
 #: How long the columns are that hold what a header says.
 _LENGTHS = {wire.CORRELATION: wire.ID_LENGTH, wire.CAUSATION: wire.ID_LENGTH, wire.TENANT: wire.TENANT_LENGTH}
-
-
-def clean(value: object, length: int | None = None) -> str:
-    """Return ``value`` as text that every database takes: without NUL and lone surrogates, cut to ``length``."""
-    text = str(value).replace("\x00", "?")
-    return text.encode("utf-8", "replace").decode()[:length]
 
 
 def identifier(value: object) -> str:

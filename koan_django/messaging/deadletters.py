@@ -9,6 +9,8 @@ from django.db import router, transaction
 from django.db.models import F
 from django.utils import timezone
 
+from koan_django.core import audit
+
 from . import events
 from .exceptions import MessagingError
 
@@ -50,12 +52,20 @@ def replay(dead: DeadLetter) -> Receipt:
         envelope = replace(dead.envelope(), attempt=1)
         receipt = registry.get(dead.bus).send([envelope], None)[0]
         events.record([events.event("replayed", dead.bus, envelope, group=dead.group)])
+        audit.record("messaging.replay", dead, data=_described(dead))
     return receipt
 
 
 def discard(dead: DeadLetter) -> None:
     """Give a dead letter up: it stays on record until retention removes it."""
-    _move(dead, "discarded")
+    with transaction.atomic(using=router.db_for_write(type(dead))):
+        _move(dead, "discarded")
+        audit.record("messaging.discard", dead, data=_described(dead))
+
+
+def _described(dead: DeadLetter) -> dict[str, str]:
+    """What the audit keeps; the story that the letter belongs to may be another than the one that replays it."""
+    return {"bus": dead.bus, "group": dead.group, "reason": dead.reason, "of": dead.correlation_id}
 
 
 def _move(dead: DeadLetter, state: str, **changes: object) -> None:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from koan_django.core.process import identity
 from koan_django.core.redaction import redact
+from koan_django.core.texts import clean
 
-from .cleaning import clean
 from .conf import options
 
 if TYPE_CHECKING:

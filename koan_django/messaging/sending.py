@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from asgiref.sync import sync_to_async
 from django.utils import timezone
 
+from koan_django.core.audit import touch
 from koan_django.core.context import causation, correlation, new_id, tenant, traceparent
 from koan_django.core.telemetry import span
 
@@ -80,6 +81,7 @@ def send_many(
         envelopes = [each for _, each in numbered]
         with span("messaging.send", bus=alias, messages=len(envelopes), alias=envelopes[0].alias):
             accepted = registry.get(alias).send(envelopes, due)
+        touch()
         receipts.update({index: receipt for (index, _), receipt in zip(numbered, accepted, strict=True)})
     return [receipts[index] for index in sorted(receipts)]
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal
 from koan_django.core.classification import is_transient
 from koan_django.core.exceptions import LeaseLostError
 from koan_django.core.redaction import redact
+from koan_django.core.texts import clean
 
-from .cleaning import clean
 from .exceptions import BusyError, UnhandledMessageError, UnreadableMessageError
 
 if TYPE_CHECKING:

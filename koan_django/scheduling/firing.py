@@ -13,6 +13,7 @@ from django.db import router, transaction
 from django.db.models import Exists, F, OuterRef
 from django.utils import timezone
 
+from koan_django.core import audit
 from koan_django.core.context import correlation
 from koan_django.core.functions import Now
 from koan_django.core.telemetry import emit
@@ -73,6 +74,7 @@ def request_run(name: str) -> TaskRun:
             rows.update(next_run_at=None)
         run = _made(task, RunTrigger.MANUAL, timezone.now())
         run.save(using=using)
+        audit.record("scheduling.run", task, data={"run": str(run.uuid)})
     return run
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from django.db import router
+from django.db import router, transaction
 
+from koan_django.core import audit
 from koan_django.core.policy import announce
 
 from .exceptions import UnknownTaskError
@@ -15,6 +17,7 @@ from .planning import reschedule
 from .sending import send
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import timedelta
 
     from .models import TaskRun
@@ -33,29 +36,36 @@ def run_now(name: str) -> TaskRun:
 
 def enable(name: str) -> None:
     """Let ``name`` run on its schedule."""
-    rows = _rows(name)
-    rows.update(enabled=True)
-    reschedule(rows.values_list("pk", flat=True).get())
-    announce(f"scheduledtask {name}", using=rows.db)
+    with _changing(name, "scheduling.enable") as task:
+        _row(task).update(enabled=True)
+        reschedule(task.pk)
 
 
 def disable(name: str) -> None:
     """Keep ``name`` from running on its schedule. A run that has begun goes on."""
-    rows = _rows(name)
-    rows.update(enabled=False, next_run_at=None)
-    announce(f"scheduledtask {name}", using=rows.db)
+    with _changing(name, "scheduling.disable") as task:
+        _row(task).update(enabled=False, next_run_at=None)
 
 
 def override_interval(name: str, interval: timedelta | None) -> None:
     """Run ``name`` at ``interval`` instead of the one in code; ``None`` goes back to that."""
-    rows = _rows(name)
-    rows.update(interval_override=interval)
-    reschedule(rows.values_list("pk", flat=True).get())
-    announce(f"scheduledtask {name}", using=rows.db)
+    with _changing(name, "scheduling.override", to=None if interval is None else str(interval)) as task:
+        _row(task).update(interval_override=interval)
+        reschedule(task.pk)
 
 
-def _rows(name: str) -> ScheduledTaskQuerySet:
-    rows = ScheduledTask.objects.using(router.db_for_write(ScheduledTask)).filter(name=name, gone=False)
-    if not rows.exists():
-        raise UnknownTaskError(f"there is no scheduled task {name!r}")
-    return rows
+@contextmanager
+def _changing(name: str, action: str, **data: str | None) -> Iterator[ScheduledTask]:
+    """Change the task called ``name`` in one transaction with the audit event of it."""
+    using = router.db_for_write(ScheduledTask)
+    with transaction.atomic(using=using):
+        task = ScheduledTask.objects.using(using).filter(name=name, gone=False).first()
+        if task is None:
+            raise UnknownTaskError(f"there is no scheduled task {name!r}")
+        yield task
+        audit.record(action, task, data=data)
+        announce(f"scheduledtask {name}", using=using)
+
+
+def _row(task: ScheduledTask) -> ScheduledTaskQuerySet:
+    return ScheduledTask.objects.using(task._state.db).filter(pk=task.pk)

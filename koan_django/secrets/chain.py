@@ -6,6 +6,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from koan_django.core.audit.counting import note_access
 from koan_django.core.suggestions import did_you_mean
 
 from .building import build
@@ -43,6 +44,7 @@ class Chain:
         for alias in aliases:
             value = self._ask(alias, reference)
             if value is not None:
+                note_access("secrets.access", "secret", reference.name, alias)
                 return value
         if reference.default is not None:
             return SecretValue(reference.default, name=reference.name, source="default")

@@ -17,7 +17,7 @@ class StorageConfig(KoanAppConfig):
     verbose_name = _("Storage")
 
     def ready(self) -> None:
-        from . import checks, panels, tasks  # noqa: F401  # panels and tasks register themselves
+        from . import checks, panels, policy, tasks  # noqa: F401  # panels, receivers and tasks register themselves
 
         super().ready()
         checks.register_all()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import DEFAULT_DB_ALIAS, router, transaction
 
+from koan_django.core import audit
 from koan_django.core.context import correlation
 from koan_django.core.functions import Now
 from koan_django.core.redaction import redact_text
@@ -73,6 +74,7 @@ def discard(reserved: Tombstone) -> None:
 
 
 def _tombstone(location: Location, origin: str, using: str, **values: Any) -> Tombstone:
+    audit.touch()
     return Tombstone.objects.using(using).create(
         profile=location.profile,
         key=location.key,
@@ -105,18 +107,28 @@ def purge(pk: int, *, using: str = DEFAULT_DB_ALIAS) -> bool:
     claimed = tombstones.claim(pk, LEASE)
     if claimed is None:
         return False
+    existed = None
     try:
         if references.is_live(claimed, using=using):
             logger.info("%s is kept: a row names it again", claimed)
         else:
-            operations.delete(profiles[claimed.profile], claimed.key)
+            existed = operations.delete(profiles[claimed.profile], claimed.key)
     except Exception as error:
         text = redact_text(f"{type(error).__name__}: {error}")
         tombstones.failed(pk, text, RETRY.delay(claimed.attempts + 1))
         raise
+    if existed is not None:
+        _audit_purge(claimed, existed=existed)
     # The reservation of a writer that died may stand beside it: keys are not used twice, so it has nothing left to say.
     tombstones.filter(profile=claimed.profile, key=claimed.key).delete()
     return True
+
+
+def _audit_purge(tombstone: Tombstone, *, existed: bool) -> None:
+    """The bytes are gone; it belongs to the story of whoever deleted them."""
+    data = {"profile": tombstone.profile, "key": tombstone.key, "origin": tombstone.origin, "existed": existed}
+    with correlation.use(tombstone.correlation_id or correlation.current()):
+        audit.record("storage.purge", audit.Reference("object", str(tombstone)), data=data)
 
 
 def purge_now(tombstone: Tombstone) -> None:

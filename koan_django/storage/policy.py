@@ -1,13 +1,24 @@
-"""What the profiles' rows allow. A change in the admin counts within two seconds in every process."""
+"""What the profiles' rows allow. A change in the admin counts within two seconds in every process.
+
+Each change of a row's policy is audited, with what it was and what it is.
+"""
 
 from __future__ import annotations
 
-from django.db import router
+from typing import Any
 
+from django.db import router
+from django.db.models import signals
+
+from koan_django.core import audit
 from koan_django.core.policy import Cached
 
 from .exceptions import ProfileRefusedError
 from .models import StorageProfile
+
+#: The columns that people set.
+POLICY = ("enabled", "read_only", "note")
+_BEFORE = "_koan_policy_before"
 
 
 def require_store(name: str) -> None:
@@ -25,6 +36,27 @@ def require_delete(name: str) -> None:
     row = _rows().get(name)
     if row is not None:
         _require_writable(row)
+
+
+def note_before(sender: type[StorageProfile], instance: StorageProfile, raw: bool, using: str, **_: Any) -> None:
+    """Before a row is saved, read what its policy was."""
+    before = None
+    if not raw and not instance._state.adding:
+        before = StorageProfile.objects.using(using).filter(pk=instance.pk).values(*POLICY).first()
+    instance.__dict__[_BEFORE] = before
+
+
+def audit_change(sender: type[StorageProfile], instance: StorageProfile, **_: Any) -> None:
+    """After a row was saved, record which of its policy changed, from what to what."""
+    before = instance.__dict__.pop(_BEFORE, None) or {}
+    now = {name: getattr(instance, name) for name in before}
+    changes = {name: {"from": before[name], "to": now[name]} for name in before if before[name] != now[name]}
+    if changes:
+        audit.record("storage.policy", instance, data=changes)
+
+
+signals.pre_save.connect(note_before, sender=StorageProfile, dispatch_uid="koan_django.storage.policy")
+signals.post_save.connect(audit_change, sender=StorageProfile, dispatch_uid="koan_django.storage.policy.audit")
 
 
 def _load() -> dict[str, StorageProfile]:

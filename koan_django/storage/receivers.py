@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.db.models import signals
 
+from koan_django.core import audit
+
 from . import deletion
 from .fields import StoredFileField
 
@@ -70,6 +72,7 @@ def bury_replaced(sender: type[models.Model], instance: models.Model, using: str
         field.settled(instance)
         if before is not None and before != getattr(instance, field.attname).location:
             deletion.bury(before, origin=str(field), instance=instance)
+            _audit(instance, field, before)
 
 
 def load(sender: type[models.Model], instance: models.Model, using: str, **_: Any) -> None:
@@ -87,6 +90,13 @@ def bury_deleted(sender: type[models.Model], instance: models.Model, **_: Any) -
         if location is not None:
             known = field.kept(instance)
             deletion.bury(location, origin=str(field), instance=instance, **known)
+            _audit(instance, field, location, **known)
+
+
+def _audit(instance: models.Model, field: StoredFileField, location: Location, **known: Any) -> None:
+    """The row names the object no more: the deed, while its purge is the end of the bytes."""
+    data = {"profile": location.profile, "key": location.key, "origin": str(field), **known}
+    audit.record("storage.delete", instance, data=data)
 
 
 signals.class_prepared.connect(connect, dispatch_uid="koan_django.storage")

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import models, router, transaction
 
+from koan_django.core import audit
+
 from . import deletion, keys, operations
 from .exceptions import ObjectNotFoundError, TransferConflictError
 from .fieldfile import Location
@@ -32,7 +34,9 @@ def copy_row(row: StoredFile, model: type[T], fields: dict[str, Any]) -> T:
     """Copy the object of ``row`` and create a row of ``model`` for it."""
     source, target = _location(row), _target(row, model)
     with _copied(row, source, target, model) as sha256:
-        return _create(row, model, target, {"sha256": sha256, **fields})
+        made = _create(row, model, target, {"sha256": sha256, **fields})
+        _audit("storage.copy", made, source, target)
+    return made
 
 
 def move_row(row: StoredFile, model: type[T], fields: dict[str, Any]) -> T:
@@ -41,6 +45,7 @@ def move_row(row: StoredFile, model: type[T], fields: dict[str, Any]) -> T:
     with _copied(row, source, target, model) as sha256:
         made = _create(row, model, target, {"sha256": sha256, **fields})
         _require_unchanged(row, source)
+        _audit("storage.move", made, source, target)
         row.delete()
     return made
 
@@ -57,8 +62,22 @@ def transfer(row: StoredFile, profile: str) -> bool:
         rows = field.model._base_manager.using(_alias(row)).filter(pk=row.pk)
         rows.update(**{field.attname: target.key, "profile": target.profile})
         deletion.bury(source, origin=str(field), instance=row, size=row.size, sha256=row.sha256)
+        _audit("storage.move", row, source, target)
     field.moved(row, target)
     return True
+
+
+def _audit(action: str, row: StoredFile, source: Location, target: Location) -> None:
+    audit.record(
+        action,
+        row,
+        data={
+            "from": {"profile": source.profile, "key": source.key},
+            "to": {"profile": target.profile, "key": target.key},
+            "size": row.size,
+            "sha256": row.sha256,
+        },
+    )
 
 
 @contextmanager

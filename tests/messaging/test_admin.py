@@ -10,8 +10,10 @@ from django.contrib.auth.models import Permission, User
 from django.urls import reverse
 from django.utils import timezone
 
+from koan_django.core.models import AuditEvent
 from koan_django.messaging import deadletters
 from koan_django.messaging.envelope import Delivery, Envelope
+from koan_django.messaging.exceptions import MessagingError
 from koan_django.messaging.models import DeadLetter, MessageEvent, OutboxMessage, QueuedDelivery
 from koan_django.messaging.verdicts import Verdict
 from tests.messaging.shop import OrderPlaced, StockMoved, listening
@@ -175,3 +177,17 @@ def test_a_row_of_an_unknown_or_broken_alias_can_still_be_read(boss: Any, dead: 
     shown = page(boss, DeadLetter.objects.get())
     assert "not json" in shown
     assert "<script>" not in shown.partition("koan-json")[2].partition("</pre>")[0]
+
+
+def test_replaying_and_discarding_are_audited_by_the_domain_and_by_the_admin(staff: Any, dead: DeadLetter) -> None:
+    client = staff("view_deadletter", "replay_deadletter")
+    with listening(StockMoved, group="stock"):
+        act(client, dead, "replay")
+    events = {event.action: event for event in AuditEvent.objects.all()}
+    assert set(events) == {"messaging.replay", "admin.replay", "http.request"}
+    assert events["messaging.replay"].data["group"] == "stock"
+    assert {event.actor for event in events.values()} == {"staff"}
+    assert {event.object_id for name, event in events.items() if name != "http.request"} == {str(dead.pk)}
+    with pytest.raises(MessagingError):
+        deadletters.discard(dead)
+    assert AuditEvent.objects.count() == 3, "what was refused was not done"

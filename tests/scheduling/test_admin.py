@@ -14,6 +14,7 @@ from django.utils import timezone
 from django_celery_beat import models as beat
 
 from koan_django.core import dispatch
+from koan_django.core.models import AuditEvent
 from koan_django.scheduling.models import ScheduledTask, TaskRun
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db]
@@ -254,3 +255,32 @@ def test_a_screen_that_a_project_registered_itself_is_left_alone():
     finally:
         admin.site.unregister(beat.IntervalSchedule)
         admin.site.register(beat.IntervalSchedule, ours)
+
+
+def test_what_people_do_with_a_task_is_audited(staff, task, sent):
+    row = task(seconds=3600)
+    client = staff("view_scheduledtask", "run_scheduledtask", "change_scheduledtask")
+    for action in ("run_now", "enable", "disable"):
+        act(client, TASKS, action, row)
+    client.post(f"{TASKS}{row.pk}/change/", {"interval_override": "60"})
+    events = AuditEvent.objects.filter(object_type="koan_scheduling.scheduledtask", object_id=str(row.pk))
+    assert [event.action for event in events.order_by("id")] == [
+        "scheduling.run",
+        "admin.run_now",
+        "scheduling.enable",
+        "admin.enable",
+        "scheduling.disable",
+        "admin.disable",
+        "scheduling.override",
+        "admin.change",
+    ]
+    assert {event.actor for event in events} == {"staff"}
+    assert events.get(action="scheduling.run").data == {"run": str(row.runs.get().uuid)}
+    assert events.get(action="scheduling.override").data == {"to": "0:01:00"}
+
+
+def test_periodic_tasks_of_the_package_are_audited_too(staff):
+    every = beat.IntervalSchedule.objects.create(every=1, period="hours")
+    row = beat.PeriodicTask.objects.create(name="hourly", task="x.y", interval=every)
+    act(staff("view_periodictask", "change_periodictask"), PERIODIC, "disable_tasks", row)
+    assert AuditEvent.objects.get(action="admin.disable_tasks").object_text == "hourly: every hour"

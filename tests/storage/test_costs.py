@@ -76,13 +76,13 @@ def test_saving_a_row_without_a_new_file_asks_nothing_more(calls: list[str], dja
     assert calls == []
 
 
-def test_deleting_writes_a_tombstone_and_touches_no_store_before_the_commit(
+def test_deleting_writes_a_tombstone_and_an_event_and_touches_no_store_before_the_commit(
     calls: list[str], django_assert_num_queries: Any, django_capture_on_commit_callbacks: Any
 ) -> None:
     Document.objects.create_text("a.txt", "a")
     document = Document.objects.get()
     calls.clear()
-    with django_capture_on_commit_callbacks() as callbacks, django_assert_num_queries(2):
+    with django_capture_on_commit_callbacks() as callbacks, django_assert_num_queries(3):
         document.delete()
     assert calls == []
     assert len(callbacks) == 1
@@ -91,7 +91,7 @@ def test_deleting_writes_a_tombstone_and_touches_no_store_before_the_commit(
 def test_purging_names_each_model_once(calls: list[str], django_assert_max_num_queries: Any) -> None:
     Document.objects.create_text("a.txt", "a").delete()
     calls.clear()
-    with django_assert_max_num_queries(12):  # claim, read, one per table with files, policy, end
+    with django_assert_max_num_queries(12):  # claim, read, one per table with files, policy, event, end
         deletion.purge(Tombstone.objects.get().pk)
     assert calls.count("delete") == 1
 

@@ -1,7 +1,8 @@
 """What every admin screen of koan-django is built with.
 
-An *operation* is an admin action that always asks for a permission, works object by object, leaves a LogEntry for each
-and, when it destroys something, asks first. A *record* is a row that code writes and people only read.
+An *operation* is an admin action that always asks for a permission, works object by object, leaves a LogEntry and an
+audit event for each and, when it destroys something, asks first. A *record* is a row that code writes and people only
+read.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from koan_django.core import audit
+from koan_django.core.audit.actors import of_user
 from koan_django.core.exceptions import KoanError
 from koan_django.core.redaction import redact, redact_text
 
@@ -41,7 +44,30 @@ else:
         """Django's own cannot be subscribed at run time."""
 
 
-class KoanAdmin(_ModelAdmin[M]):
+class Audited(_ModelAdmin[M]):
+    """A ModelAdmin that leaves an audit event beside each LogEntry, also of one for which others act."""
+
+    def log_addition(self, request: HttpRequest, obj: M, message: Any) -> Any:
+        audited(request, "add", obj, message)
+        return super().log_addition(request, obj, message)
+
+    def log_change(self, request: HttpRequest, obj: M, message: Any, *, action: str = "change") -> Any:
+        audited(request, action, obj, message)
+        return super().log_change(request, obj, message)
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+        for obj in queryset:
+            audited(request, "delete", obj)
+        return super().log_deletions(request, queryset)
+
+
+def audited(request: HttpRequest, action: str, obj: Model, message: Any = "") -> None:
+    """Record ``admin.<action>`` in the name of the user of ``request``."""
+    data = {"message": message} if message else {}
+    audit.record(f"admin.{action}", obj, actor=of_user(request.user), data=data)
+
+
+class KoanAdmin(Audited[M]):
     """A ModelAdmin whose custom permissions (``replay_deadletter``) answer ``has_replay_permission``."""
 
     show_full_result_count = False
@@ -82,10 +108,10 @@ def operation(
     def decorate(function: Operation[M]) -> Callable[[Any, HttpRequest, QuerySet[M]], TemplateResponse | None]:
         @admin.action(permissions=[permission], description=description)
         @wraps(function)
-        def action(modeladmin: KoanAdmin[M], request: HttpRequest, queryset: QuerySet[M]) -> TemplateResponse | None:
+        def action(modeladmin: Audited[M], request: HttpRequest, queryset: QuerySet[M]) -> TemplateResponse | None:
             if destructive and "confirmed" not in request.POST:
                 return _ask(modeladmin, request, queryset, action.__name__, str(description))
-            _run(modeladmin, request, queryset, function, str(description))
+            _run(modeladmin, request, queryset, function, action.__name__, str(description))
             return None
 
         return action
@@ -94,7 +120,12 @@ def operation(
 
 
 def _run(
-    modeladmin: KoanAdmin[M], request: HttpRequest, queryset: QuerySet[M], function: Operation[M], title: str
+    modeladmin: Audited[M],
+    request: HttpRequest,
+    queryset: QuerySet[M],
+    function: Operation[M],
+    action: str,
+    title: str,
 ) -> None:
     done = 0
     for obj in queryset:
@@ -103,7 +134,7 @@ def _run(
         except KoanError as error:
             modeladmin.message_user(request, f"{obj}: {redact(str(error))}", messages.ERROR)
             continue
-        modeladmin.log_change(request, obj, str(redact(note)))
+        modeladmin.log_change(request, obj, str(redact(note)), action=action)
         done += 1
     if done:
         text = ngettext("%(title)s: %(count)d done.", "%(title)s: %(count)d done.", done)
@@ -111,7 +142,7 @@ def _run(
 
 
 def _ask(
-    modeladmin: KoanAdmin[M], request: HttpRequest, queryset: QuerySet[M], action: str, title: str
+    modeladmin: Audited[M], request: HttpRequest, queryset: QuerySet[M], action: str, title: str
 ) -> TemplateResponse:
     context = {
         **modeladmin.admin_site.each_context(request),

@@ -13,7 +13,7 @@ from django.apps import apps
 from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 
-from koan_django.core.admin.kit import operation
+from koan_django.core.admin.kit import Audited, operation
 from koan_django.scheduling.exceptions import UnknownTaskError
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ def register() -> None:
         _replace(getattr(beat, name), stock, type(f"{name}Admin", (_Listed, stock), {"__module__": __name__}))
 
 
-class _Listed:
-    """What every list of ours keeps to."""
+class _Listed(Audited[Any]):
+    """What every screen of ours keeps to."""
 
     show_full_result_count = False
     list_per_page = 50

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.db import InterfaceError, OperationalError, transaction
 
+from koan_django.core.texts import clean
 from koan_django.messaging import events
-from koan_django.messaging.cleaning import clean
 from koan_django.messaging.deadletters import dead_letter
 from koan_django.messaging.envelope import Delivery
 from koan_django.messaging.models import DeadLetter

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from amqp.basic_message import Message
 
 from koan_django.core.context import new_id
+from koan_django.core.texts import clean
 from koan_django.messaging import envelope as wire
-from koan_django.messaging.cleaning import clean, clean_headers, identifier
+from koan_django.messaging.cleaning import clean_headers, identifier
 from koan_django.messaging.envelope import Envelope
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
+from koan_django.core.commands import AuditedCommand
 from koan_django.scheduling.exceptions import BusyError, UnknownTaskError
 from koan_django.scheduling.firing import request_run
 from koan_django.scheduling.models import RunState, ScheduledTask, TaskRun
@@ -21,10 +22,13 @@ if TYPE_CHECKING:
 FAILED, UNKNOWN, BUSY = 1, 2, 3
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
     """Exit codes of ``run``: 0 succeeded, 1 failed, 2 no such task, 3 under way already."""
 
     help = "List the scheduled tasks, or run one here and now."
+
+    def is_audited(self, options: dict[str, Any]) -> bool:
+        return bool(options["verb"] == "run")
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         commands = parser.add_subparsers(dest="verb", required=True)
