@@ -14,7 +14,17 @@ RING = [
     "koan_django",
     *(
         f"koan_django.core{name}"
-        for name in ("", ".templating", ".conf", ".context", ".exceptions", ".options", ".redaction", ".durations")
+        for name in (
+            "",
+            ".templating",
+            ".conf",
+            ".context",
+            ".exceptions",
+            ".options",
+            ".redaction",
+            ".durations",
+            ".audit",
+        )
     ),
     "koan_django.core.environment",
     "koan_django.secrets",
