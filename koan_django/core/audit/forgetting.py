@@ -58,7 +58,7 @@ def forget_old() -> int:
     if retention is None:
         return 0
     keys, using = key_ring(), router.db_for_write(AuditSeal)
-    held = acquire(LEASE, TTL, using=using)
+    held = acquire(LEASE, TTL)
     if held is None:
         return 0
     forgotten = 0

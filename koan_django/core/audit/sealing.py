@@ -26,7 +26,7 @@ from .keys import KeyRing, key_ring
 from .models import AuditEvent, AuditSeal
 
 if TYPE_CHECKING:
-    from koan_django.core.leases import Held
+    from koan_django.core.leases import NamedLease
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def seal(limit: int | None = None) -> Sealed:
     """Seal what has no seal, at most ``limit`` batches of the option ``BATCH``; return what was done."""
     keys = key_ring()
     using = router.db_for_write(AuditSeal)
-    held = acquire(LEASE, TTL, using=using)
+    held = acquire(LEASE, TTL)
     if held is None:
         return Sealed(0, 0, _head(), busy=True)
     try:
@@ -61,7 +61,7 @@ def seal(limit: int | None = None) -> Sealed:
         held.release()
 
 
-def _seal_all(held: Held, keys: KeyRing, using: str, limit: int | None) -> Sealed:
+def _seal_all(held: NamedLease, keys: KeyRing, using: str, limit: int | None) -> Sealed:
     batches = events = 0
     while limit is None or batches < limit:
         try:

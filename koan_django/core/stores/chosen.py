@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from koan_django.core import conf, defaults
+from koan_django.core import conf, section
 from koan_django.core.options import OptionError, parse
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def chosen(kind: str) -> Store:
 
 def make(kind: str, errors: list[str]) -> Store | None:
     """Make the store of this kind; append what is wrong to ``errors``. Opens no socket."""
-    options, path = getattr(defaults.options(), kind), f"KOAN['CORE'][{kind.upper()!r}]"
+    options, path = getattr(section.options(), kind), f"KOAN['CORE'][{kind.upper()!r}]"
     try:
         kind_of_store = import_string(options.backend)
     except ImportError as error:
