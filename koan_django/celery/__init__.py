@@ -14,7 +14,7 @@ from celery import signals
 from django.apps import apps
 from django.core.checks import register
 
-from koan_django.core import dispatch, process
+from koan_django.core import boot, dispatch, process
 from koan_django.core.context import restore, snapshot
 from koan_django.core.reporter import Reporter
 
@@ -127,11 +127,14 @@ def _worker_starts(**_: object) -> None:
 
 def _beat_starts(**_: object) -> None:
     process.set_role("beat")
+    if apps.is_installed("koan_django.core"):
+        boot.report()
 
 
 def _worker_ready(**_: object) -> None:
     global _reporter
     if apps.is_installed("koan_django.core"):
+        boot.log()
         _reporter = Reporter()
         _reporter.start()
     if apps.is_installed("koan_django.scheduling"):

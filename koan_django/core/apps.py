@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.core.signals import request_started
 from django.utils.translation import gettext_lazy as _
 
 from .appconfig import KoanAppConfig
@@ -14,7 +15,7 @@ class CoreConfig(KoanAppConfig):
     verbose_name = _("Koan")
 
     def ready(self) -> None:
-        from . import checks, panels, probes, tasks, telemetry  # noqa: F401  # panels, probes and jobs register themselves
+        from . import boot, checks, choices, panels, probes, tasks, telemetry  # noqa: F401  # some register themselves
         from .audit import counting
         from .logs import log_event
 
@@ -22,3 +23,4 @@ class CoreConfig(KoanAppConfig):
         checks.register_all()
         telemetry.subscribe(log_event)
         counting.connect()
+        request_started.connect(boot.visit, dispatch_uid="koan_django.core.boot")

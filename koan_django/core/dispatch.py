@@ -104,6 +104,13 @@ def use(dispatcher: Dispatcher) -> Dispatcher:
     return before
 
 
+def described() -> tuple[str, str]:
+    """Return who runs jobs and why, in words."""
+    if isinstance(_dispatcher, InlineDispatcher):
+        return "this process", "koan_django.celery.install(app) was not called here"
+    return type(_dispatcher).__name__.removesuffix("Dispatcher"), "koan_django.celery.install(app) was called"
+
+
 def _send(made: Job[...], args: tuple[Any, ...], kwargs: Mapping[str, Any], context: Mapping[str, str]) -> None:
     try:
         _dispatcher.send(made, args, kwargs, context)

@@ -1,4 +1,4 @@
-"""Core's few tables: health facts, leases, the policy version, audit events and their seals.
+"""Core's few tables: health facts, facts, leases, the policy version, audit events and their seals.
 
 ``Overview`` has none; it carries the permission of the page.
 """
@@ -10,9 +10,18 @@ from django.utils.translation import gettext_lazy as _
 
 from .audit.models import AuditEvent, AuditSeal
 from .leases import Leased
-from .querysets import HealthFactQuerySet, LeaseQuerySet
+from .querysets import HealthFactQuerySet, LeaseQuerySet, ProcessFactQuerySet
 
-__all__ = ["AuditEvent", "AuditSeal", "HealthFact", "HealthStatus", "Lease", "Overview", "PolicyVersion"]
+__all__ = [
+    "AuditEvent",
+    "AuditSeal",
+    "HealthFact",
+    "HealthStatus",
+    "Lease",
+    "Overview",
+    "PolicyVersion",
+    "ProcessFact",
+]
 
 
 class HealthStatus(models.TextChoices):
@@ -47,6 +56,29 @@ class HealthFact(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name}: {self.status}"
+
+
+class ProcessFact(models.Model):
+    """What one process has chosen for one subject, and why. It counts until it expires."""
+
+    subject = models.CharField(_("subject"), max_length=120)
+    reporter = models.CharField(_("process"), max_length=120, help_text=_("host:pid:role"))
+    selection = models.CharField(_("selection"), max_length=500)
+    reason = models.CharField(_("reason"), max_length=1000, blank=True)
+    alternatives = models.JSONField(_("alternatives"), default=list, blank=True)
+    since = models.DateTimeField(_("since"))
+    expires_at = models.DateTimeField(_("expires at"), db_index=True)
+
+    objects = ProcessFactQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("fact")
+        verbose_name_plural = _("facts")
+        ordering = ("subject", "reporter")
+        constraints = (models.UniqueConstraint(fields=["subject", "reporter"], name="koan_core_pfact_unique"),)
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.selection}"
 
 
 class Lease(Leased):

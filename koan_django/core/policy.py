@@ -8,14 +8,14 @@ while it works, and a piece of work none.
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from django.db import DatabaseError, router, transaction
+from django.db import Error, router, transaction
 from django.db.models import F
 from django.db.models.signals import post_delete, post_save
 
+from .clock import monotonic
 from .environment import under_test
 from .functions import Now
 from .telemetry import emit
@@ -52,10 +52,12 @@ def holds_policy(model: type[M]) -> type[M]:
 class Watch:
     """Knows the version, at most :data:`PERIOD_SECONDS` late. ``clock`` counts seconds."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self.clock = clock
         self._version = -1
         self._due = -1.0
+        #: The version and what changed it, once this process has looked.
+        self.last_change: tuple[int, str] | None = None
 
     def version(self) -> int:
         """Return the version; while the database does not answer, the last one that was seen."""
@@ -68,12 +70,12 @@ class Watch:
     def _look(self) -> None:
         try:
             found = _rows().values_list("version", "what").first() or (0, "")
-        except DatabaseError as error:
+        except Error as error:
             logger.warning("The policy version could not be read: %s", error)
             return
         if self._version not in (-1, found[0]):
             emit("core.policy_changed", version=found[0], what=found[1])
-        self._version = found[0]
+        self._version, self.last_change = found[0], found
 
     def forget(self) -> None:
         """Look again at the next question."""
@@ -123,7 +125,7 @@ def _raise(what: str) -> None:
         if not rows.filter(pk=1).update(**change):
             rows.bulk_create([rows.model(pk=1, version=0)], ignore_conflicts=True)
             rows.filter(pk=1).update(**change)
-    except DatabaseError as error:
+    except Error as error:
         logger.warning("The change of %s counts only after %g s: %s", what, MAX_AGE_SECONDS, error)
     watch.forget()
 

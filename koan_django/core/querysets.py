@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections, models
+from django.utils import timezone
 
 from .leases import LeasedQuerySet
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime, timedelta
 
-    from .models import HealthFact, Lease  # noqa: F401  # Lease is named in a base class below
+    from .facts import Fact
+    from .models import HealthFact, Lease, ProcessFact  # noqa: F401  # some are named in base classes below
 
 
 class HealthFactQuerySet(models.QuerySet["HealthFact"]):
@@ -33,14 +37,37 @@ class HealthFactQuerySet(models.QuerySet["HealthFact"]):
         }
         if same.update(**changes):
             return
-        # MySQL resolves the conflict by any unique key and refuses to be told which.
-        named = connections[self.db].features.supports_update_conflicts_with_target
-        self.bulk_create(
-            [fact],
-            update_conflicts=True,
-            unique_fields=["name", "reporter"] if named else None,
-            update_fields=["status", "since", *changes],
-        )
+        _upsert(self, [fact], ["name", "reporter"], ["status", "since", *changes])
+
+
+class ProcessFactQuerySet(models.QuerySet["ProcessFact"]):
+    """Facts by their age."""
+
+    def current(self, now: datetime) -> ProcessFactQuerySet:
+        """Facts of processes that live."""
+        return self.filter(expires_at__gt=now)
+
+    def forgotten(self, now: datetime, after: timedelta) -> ProcessFactQuerySet:
+        """Facts that expired longer than ``after`` ago: their process is gone."""
+        return self.filter(expires_at__lte=now - after)
+
+    def record(self, facts: Sequence[Fact], reporter: str, expires_at: datetime) -> None:
+        """Write ``facts`` over what ``reporter`` said before; ``since`` stays while the selection does."""
+        now = timezone.now()
+        before = {row.subject: row for row in self.filter(reporter=reporter)}
+        rows = []
+        for fact in facts:
+            old = before.get(fact.subject)
+            since = old.since if old is not None and old.selection == fact.selection else now
+            rows.append(self.model(**asdict(fact), reporter=reporter, since=since, expires_at=expires_at))
+        _upsert(self, rows, ["subject", "reporter"], ["selection", "reason", "alternatives", "since", "expires_at"])
+
+
+def _upsert(rows: models.QuerySet[Any], objects: list[Any], unique: list[str], changes: list[str]) -> None:
+    """Insert ``objects``, or update ``changes`` of those whose ``unique`` fields are there already."""
+    # MySQL resolves the conflict by any unique key and refuses to be told which.
+    named = connections[rows.db].features.supports_update_conflicts_with_target
+    rows.bulk_create(objects, update_conflicts=True, unique_fields=unique if named else None, update_fields=changes)
 
 
 class LeaseQuerySet(LeasedQuerySet["Lease"]):

@@ -1,11 +1,11 @@
-"""Reports the health of a process that serves no HTTP, every ten seconds until it stops."""
+"""Reports the health and the facts of a process that serves no HTTP, every ten seconds until it stops."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
 
-from . import health
+from . import boot, facts, health
 from .registry import Registry, origin_of
 from .stores import STORE_ERRORS
 from .threads import DatabaseThread
@@ -33,7 +33,7 @@ def remove(name: str) -> None:
 
 
 class Reporter(DatabaseThread):
-    """Writes what the sources say as health facts, and takes it back at a clean stop."""
+    """Writes what the sources say as health facts, and what was chosen; takes it back at a clean stop."""
 
     def __init__(self) -> None:
         super().__init__("koan-health")
@@ -54,10 +54,13 @@ class Reporter(DatabaseThread):
                         health.report(found.name, found.status, found.message, critical=found.critical, data=found.data)
             except STORE_ERRORS as error:  # the facts expire and say unknown, which is the truth
                 logger.warning("Health could not be reported: %s", error)
+        with self.turn():
+            boot.publish()
 
     def _retract(self) -> None:
         try:
             with self.turn():
                 health.retract()
+                facts.retract()
         except STORE_ERRORS as error:
             logger.warning("Health facts could not be taken back: %s", error)

@@ -9,4 +9,5 @@ urlpatterns = [
     path("health", views.overall, name="health"),
     path("health/live", views.live, name="live"),
     path("health/ready", views.ready, name="ready"),
+    path("koan/facts", views.facts_of_all, name="facts"),
 ]

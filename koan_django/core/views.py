@@ -1,19 +1,25 @@
-"""Health over HTTP, for load balancers, orchestrators and people."""
+"""Health over HTTP, for load balancers, orchestrators and people; and what every process has chosen, for staff."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError
-from django.http import JsonResponse
+from django.http import HttpResponse, JsonResponse
+from django.template.response import TemplateResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from . import health
+from . import facts, health, process
 from .redaction import redact
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
+
+
+_TYPES = ["text/html", "application/json"]
 
 
 @never_cache
@@ -42,6 +48,20 @@ def overall(request: HttpRequest) -> JsonResponse:
     return _answer(request, report)
 
 
+@never_cache
+@require_safe
+def facts_of_all(request: HttpRequest) -> HttpResponse:
+    """What this process and every other one has chosen, and why: a page, or JSON where that is preferred. For staff."""
+    if not _is_staff(request):
+        raise PermissionDenied
+    processes = {**facts.of_all(), process.identity(): list(facts.own())}
+    if request.GET.get("format") == "json" or request.get_preferred_type(_TYPES) == "application/json":
+        found = {name: [asdict(fact) for fact in each] for name, each in processes.items()}
+        return JsonResponse({"process": process.identity(), "facts": found})
+    context = {"processes": sorted(processes.items()), "own": process.identity()}
+    return TemplateResponse(request, "koan_core/facts.html", context)
+
+
 def _answer(request: HttpRequest, report: health.Report) -> JsonResponse:
     body: dict[str, Any] = {"status": report.status}
     if _is_staff(request):
@@ -56,6 +76,6 @@ def _is_staff(request: HttpRequest) -> bool:
     """Whether the findings may be shown; a session that cannot be read is nobody's."""
     user = getattr(request, "user", None)
     try:
-        return user is not None and user.is_staff
+        return user is not None and user.is_active and user.is_staff
     except DatabaseError:
         return False

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import connections
 from django_celery_beat.schedulers import DatabaseScheduler
 
-from koan_django.core import clock, health
+from koan_django.core import boot, clock, facts, health
 from koan_django.core.stores import STORE_ERRORS
 
 from .condition import report
@@ -88,6 +88,7 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the package is not 
             super().close()
             self._lease.release()
             health.retract()
+            facts.retract()
         except STORE_ERRORS as error:
             logger.warning("Beat could not say goodbye: %s", error)
 
@@ -120,6 +121,7 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the package is not 
             self._report_at = now + REPORT_SECONDS
             health.report(FACT, "healthy", self._lease.describe())
             report()
+            boot.publish()
 
     def _periodic(self, *args: Any, **kwargs: Any) -> float:
         if self._lease.hold():

@@ -40,8 +40,8 @@ def check_scheduler(app_configs: object, **kwargs: object) -> list[CheckMessage]
     """W001: there are scheduled tasks, and beat would not look at them."""
     if not len(declarations.declared) or not apps.is_installed("django_celery_beat"):
         return []
-    chosen = _chosen_scheduler()
-    if _is_ours(chosen):
+    chosen = chosen_scheduler()
+    if is_ours(chosen):
         return []
     return [
         Warning(
@@ -63,13 +63,15 @@ def _id(number: str) -> str:
     return f"koan_scheduling.{number}"
 
 
-def _chosen_scheduler() -> Any:
+def chosen_scheduler() -> Any:
+    """Return the scheduler that the project's Celery app gives to beat."""
     from celery import current_app
 
     return current_app.conf.beat_scheduler
 
 
-def _is_ours(chosen: Any) -> bool:
+def is_ours(chosen: Any) -> bool:
+    """Whether ``chosen`` fires scheduled tasks."""
     from celery.utils.imports import symbol_by_name
 
     from .beat import Scheduler

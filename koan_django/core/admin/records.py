@@ -1,4 +1,4 @@
-"""Health facts, leases and the policy version, to read."""
+"""Health facts, facts, leases and the policy version, to read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.contrib import admin
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from koan_django.core.models import HealthFact, Lease, PolicyVersion
+from koan_django.core.models import HealthFact, Lease, PolicyVersion, ProcessFact
 
 from .kit import RecordAdmin, badge, operation, pretty_json
 
@@ -32,6 +32,18 @@ class HealthFactAdmin(RecordAdmin[HealthFact]):
     @admin.display(description=_("data"))
     def shown_data(self, fact: HealthFact) -> SafeString:
         return pretty_json(fact.data)
+
+
+@admin.register(ProcessFact)
+class ProcessFactAdmin(RecordAdmin[ProcessFact]):
+    list_display = ("subject", "selection", "reason", "reporter", "since", "expires_at")
+    search_fields = ("subject", "selection", "reporter")
+    fields = (*list_display, "shown_alternatives")
+    readonly_fields = ("shown_alternatives",)
+
+    @admin.display(description=_("alternatives"))
+    def shown_alternatives(self, fact: ProcessFact) -> SafeString:
+        return pretty_json(fact.alternatives)
 
 
 @admin.register(Lease)

@@ -5,20 +5,14 @@ import os
 from pathlib import Path
 
 from tests.settings import *  # noqa: F403
-from tests.settings import DATABASES, INSTALLED_APPS
+from tests.settings import DATABASES, INSTALLED_APPS, KOAN, STORAGES
 
 ROOT = Path(os.environ["KOAN_LIVE_DIR"])
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.live.project"]
 DATABASES["default"] |= json.loads(os.environ["KOAN_LIVE_DATABASE"])
 MEDIA_ROOT = str(ROOT / "media")
-STORAGES = {
-    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
-}
-KOAN = {
-    "STORAGE": {"PROFILES": {"hot": {"STORAGE": "default", "CONTAINER": "hot"}}},
-    **json.loads(os.environ.get("KOAN_LIVE_KOAN", "{}")),
-}
+STORAGES["archive"]["OPTIONS"]["location"] = str(ROOT / "archive")
+KOAN = KOAN | json.loads(os.environ.get("KOAN_LIVE_KOAN", "{}"))
 
 CELERY_BROKER_URL = "filesystem://"
 CELERY_BROKER_TRANSPORT_OPTIONS = {
@@ -29,3 +23,9 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 }
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "loggers": {"koan_django": {"handlers": ["console"], "level": "INFO", "propagate": False}},
+}
