@@ -6,19 +6,26 @@ This face may be imported anywhere, also in ``models.py``: nothing here needs th
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .cron import Cron as Cron
     from .declaring import scheduled as scheduled
     from .exceptions import SchedulingError as SchedulingError
     from .handles import Run as Run
     from .triggers import Every as Every
 
-__all__ = ["Every", "Run", "SchedulingError", "scheduled"]
+__all__ = ["Cron", "Every", "Run", "SchedulingError", "scheduled"]
 
 if not TYPE_CHECKING:
     from koan_django.core.faces import lazy
 
     __getattr__ = lazy(
         __name__,
-        {"Every": "triggers", "Run": "handles", "SchedulingError": "exceptions", "scheduled": "declaring"},
+        {
+            "Cron": "cron",
+            "Every": "triggers",
+            "Run": "handles",
+            "SchedulingError": "exceptions",
+            "scheduled": "declaring",
+        },
     )
     del lazy
 del TYPE_CHECKING, Any

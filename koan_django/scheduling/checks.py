@@ -8,6 +8,7 @@ from django.apps import apps
 from django.core.checks import CheckMessage, Error, Warning, register
 
 from koan_django.core.checks import section_check
+from koan_django.core.registry import origin_of
 
 from . import declarations
 from .conf import options
@@ -36,6 +37,18 @@ def check_beat_installed(app_configs: object, **kwargs: object) -> list[CheckMes
     ]
 
 
+def check_triggers(app_configs: object, **kwargs: object) -> list[CheckMessage]:
+    """E004: a trigger cannot be, so its task does not run."""
+    return [
+        Error(
+            f"the scheduled task {each.name!r} has a trigger that cannot be: {each.trigger!r}",
+            hint=f"{each.trigger.problem()}. See {origin_of(each.target)}.",
+            id=_id("E004"),
+        )
+        for each in declarations.broken
+    ]
+
+
 def check_scheduler(app_configs: object, **kwargs: object) -> list[CheckMessage]:
     """W001: there are scheduled tasks, and beat would not look at them."""
     if not len(declarations.declared) or not apps.is_installed("django_celery_beat"):
@@ -55,7 +68,8 @@ def check_scheduler(app_configs: object, **kwargs: object) -> list[CheckMessage]
 
 def register_all() -> None:
     """Register the checks of this app."""
-    for check in (section_check(options, _id("E001")), check_names, check_beat_installed, check_scheduler):
+    options_check = section_check(options, _id("E001"))
+    for check in (options_check, check_names, check_beat_installed, check_triggers, check_scheduler):
         register(check)
 
 

@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-#: A task is overdue when it waits this many of its intervals longer than planned, and never within a few seconds.
-OVERDUE_INTERVALS = 3
-OVERDUE_AT_LEAST = timedelta(seconds=5)
-
 
 def findings() -> Iterator[health.Finding]:
     """One finding for each critical task."""
@@ -51,7 +47,7 @@ def _judge(task: ScheduledTask, waiting_since: datetime | None) -> tuple[health.
     if task.last_state in (RunState.FAILED, RunState.TIMEOUT):
         return "unhealthy", f"the last run: {task.last_state}, {task.last_error}"
     late = task.clock - waiting_since if waiting_since else timedelta(0)
-    if late > max(OVERDUE_INTERVALS * task.every.interval, OVERDUE_AT_LEAST):
+    if late > task.schedule.patience:
         return "unhealthy", f"overdue by {readable(timedelta(seconds=round(late.total_seconds())))}"
     if task.last_state == RunState.INTERRUPTED:
         return "degraded", f"the last run was interrupted: {task.last_error}"

@@ -15,7 +15,7 @@ from django.apps import apps
 from koan_django.core.exceptions import RegistrationError
 from koan_django.core.registry import Registry, origin_of
 
-from .triggers import Every
+from .triggers import Trigger
 
 _WORD_BORDER = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
@@ -26,17 +26,20 @@ class Declaration:
 
     target: Any
     takes_run: bool
-    trigger: Every
+    trigger: Trigger
     name: str
     on_startup: bool
     critical: bool
     timeout: timedelta | None
     max_concurrency: int
+    misfire: str
 
 
 declared: Registry[Declaration] = Registry("scheduled task")
 #: Names that two places define, for the system check.
 conflicts: list[RegistrationError] = []
+#: Declarations whose trigger cannot be, for the system check; they do not run.
+broken: list[Declaration] = []
 _waiting: list[Declaration] = []
 
 
@@ -48,10 +51,13 @@ def declare(declaration: Declaration) -> None:
 
 
 def settle() -> None:
-    """Name what waits. The first place that defines a name keeps it; the second is reported by a check."""
+    """Name what waits. The first place that defines a name keeps it; checks report the second, and what is broken."""
     while _waiting:
         waiting = _waiting.pop(0)
         named = replace(waiting, name=waiting.name or name_of(waiting.target))
+        if named.trigger.problem():
+            broken.append(named)
+            continue
         try:
             declared.add(named.name, named, origin=origin_of(named.target))
         except RegistrationError as error:

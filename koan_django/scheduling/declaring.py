@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, overload
 
+from .cron import Cron
 from .declarations import Declaration, declare
 from .exceptions import DeclarationError
 from .targets import takes_run
-from .triggers import Every
+from .triggers import Every, Trigger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     C = TypeVar("C", bound=TakesRun | TakesNothing)
     F = TypeVar("F", bound=Callable[[Run], Awaitable[None] | None] | Callable[[], Awaitable[None] | None])
 
+Misfire: TypeAlias = Literal["run-once", "skip"]
+_MISFIRES = ("run-once", "skip")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
 
@@ -48,13 +51,14 @@ class Scheduled:
 
 
 def scheduled(
-    trigger: Every,
+    trigger: Trigger,
     *,
     name: str | None = None,
     on_startup: bool = False,
     critical: bool = False,
     timeout: float | timedelta | None = None,
     max_concurrency: int = 1,
+    misfire: Misfire | None = None,
 ) -> Scheduled:
     """Run the decorated function or class (its ``run()``), sync or ``async``, whenever ``trigger`` says so.
 
@@ -64,6 +68,10 @@ def scheduled(
     ``max_concurrency`` counts runs in the whole cluster. Runs of the schedule never overlap each other, so it decides
     how many runs asked for by hand may go on beside one.
 
+    ``misfire`` says what becomes of times of a ``Cron`` that could not be kept, because beat was away or the run
+    before went on for longer: ``"run-once"`` (without it) runs once as soon as it can, for however many were missed;
+    ``"skip"`` waits for the next and leaves a run in state ``skipped``. Up to a minute late is not missed.
+
     ``timeout`` is in seconds. In a prefork worker Celery's soft limit interrupts the run by an exception, and its hard
     limit ends the process ten seconds later. Threads and solo pools, and runs inside a request or a command, cannot be
     interrupted: ``run.cancelled`` turns true there. Everywhere a run that outlives its timeout is recorded as
@@ -71,8 +79,14 @@ def scheduled(
 
     Raises :class:`DeclarationError` for what cannot work.
     """
-    if not isinstance(trigger, Every):
+    if not isinstance(trigger, Every | Cron):
         raise DeclarationError(f"{trigger!r} is not a trigger", fix="Write @scheduled(Every(minutes=5)).")
+    if misfire is not None and (misfire not in _MISFIRES or isinstance(trigger, Every)):
+        raise DeclarationError(
+            f"misfire={misfire!r} cannot work",
+            why="Every has no planned times to miss" if isinstance(trigger, Every) else f"it is one of {_MISFIRES}",
+            fix="Leave it out, or use it with Cron.",
+        )
     if name is not None and not _NAME.fullmatch(name):
         raise DeclarationError(f"{name!r} is not a name of a task", why=f"it must match {_NAME.pattern}")
     if isinstance(max_concurrency, bool) or not isinstance(max_concurrency, int) or max_concurrency < 1:
@@ -84,6 +98,7 @@ def scheduled(
         critical=critical,
         timeout=_duration(timeout),
         max_concurrency=max_concurrency,
+        misfire=misfire or "run-once",
     )
 
 

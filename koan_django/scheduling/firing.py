@@ -19,7 +19,9 @@ from koan_django.core.functions import Now
 from koan_django.core.telemetry import emit
 
 from .exceptions import BusyError, UnknownTaskError
+from .misfires import is_late, is_skipped, skipped
 from .models import RunTrigger, ScheduledTask, TaskRun
+from .planning import reschedule
 from .sending import RESEND_AFTER, send
 
 if TYPE_CHECKING:
@@ -85,9 +87,12 @@ def _tasks() -> ScheduledTaskQuerySet:
 def _fire(tasks: ScheduledTaskQuerySet, *, startup: bool = False) -> int:
     with transaction.atomic(using=tasks.db):
         claimed = list(tasks.clocked().claimable()[:BATCH])
-        runs = [_planned(task, startup) for task in claimed]
-        TaskRun.objects.using(tasks.db).bulk_create(runs, ignore_conflicts=True)
+        missed = [] if startup else [task for task in claimed if is_skipped(task)]
+        runs = [_planned(task, startup) for task in claimed if task not in missed]
+        TaskRun.objects.using(tasks.db).bulk_create([*runs, *map(skipped, missed)], ignore_conflicts=True)
         ScheduledTask.objects.using(tasks.db).filter(pk__in=[task.pk for task in claimed]).update(next_run_at=None)
+        for task in missed:
+            reschedule(task.pk, using=tasks.db)
     made = TaskRun.objects.using(tasks.db).filter(uuid__in=[run.uuid for run in runs]).select_related("task")
     for run in made if runs else ():
         emit("scheduling.fired", task=run.task.name, run=str(run.uuid), trigger=run.trigger)
@@ -98,7 +103,7 @@ def _fire(tasks: ScheduledTaskQuerySet, *, startup: bool = False) -> int:
 def _planned(task: ScheduledTask, startup: bool) -> TaskRun:
     if startup or task.next_run_at is None:
         return _made(task, RunTrigger.STARTUP, task.clock)
-    trigger = RunTrigger.CATCH_UP if task.interruptions else RunTrigger.SCHEDULE
+    trigger = RunTrigger.CATCH_UP if task.interruptions or is_late(task) else RunTrigger.SCHEDULE
     return _made(task, trigger, task.next_run_at)
 
 

@@ -34,7 +34,7 @@ class Run:
 
     id: UUID
     task: str
-    #: ``schedule``, ``startup``, ``manual``, or ``catch-up`` after a run that was interrupted.
+    #: ``schedule``, ``startup``, ``manual``, or ``catch-up`` after an interrupted run or for a time that was missed.
     trigger: str
     planned_at: datetime
     started_at: datetime

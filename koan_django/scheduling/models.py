@@ -6,9 +6,11 @@ time away and writes the run in one transaction, so it never fires twice and nev
 
 from __future__ import annotations
 
+import logging
 import uuid
 from datetime import datetime, timedelta
 
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
@@ -16,8 +18,11 @@ from django.utils.translation import gettext_lazy as _
 
 from koan_django.core.leases import Leased
 
+from .cron import EXPRESSION_LENGTH, Cron
 from .querysets import ScheduledTaskQuerySet, TaskRunQuerySet
-from .triggers import LONGEST, SHORTEST, Every
+from .triggers import LONGEST, SHORTEST, Every, Trigger
+
+logger = logging.getLogger(__name__)
 
 
 class RunTrigger(models.TextChoices):
@@ -41,16 +46,26 @@ class RunState(models.TextChoices):
     SKIPPED = "skipped", _("skipped")
 
 
+class Misfire(models.TextChoices):
+    """What becomes of planned times that could not be kept."""
+
+    RUN_ONCE = "run-once", _("run once, as soon as possible")
+    SKIP = "skip", _("wait for the next")
+
+
 #: A run in one of these is not over.
 UNDER_WAY = (RunState.QUEUED, RunState.RUNNING)
 
 
 class ScheduledTask(models.Model):
-    """A task that code declares. Code owns its defaults; people own ``enabled`` and the interval that overrides."""
+    """A task that code declares. Code owns its defaults; people own ``enabled`` and the override of its trigger.
+
+    It has an interval or a cron expression, never both; ``timezone`` belongs to the expression.
+    """
 
     name = models.CharField(_("name"), max_length=150, unique=True)
-    trigger = models.CharField(_("trigger in code"), max_length=100)
-    interval = models.DurationField(_("interval in code"))
+    trigger = models.CharField(_("trigger in code"), max_length=200)
+    interval = models.DurationField(_("interval in code"), null=True, blank=True)
     interval_override = models.DurationField(
         _("interval instead"),
         null=True,
@@ -58,6 +73,15 @@ class ScheduledTask(models.Model):
         validators=[MinValueValidator(SHORTEST), MaxValueValidator(LONGEST)],
         help_text=_("Seconds, or “2 01:30:00” for 2 days and 1.5 hours. Empty: the interval in code."),
     )
+    cron = models.CharField(_("cron expression in code"), max_length=EXPRESSION_LENGTH, blank=True)
+    cron_override = models.CharField(
+        _("cron expression instead"),
+        max_length=EXPRESSION_LENGTH,
+        blank=True,
+        help_text=_("Five fields: minute hour day-of-month month day-of-week. Empty: the expression in code."),
+    )
+    timezone = models.CharField(_("time zone"), max_length=63, blank=True)
+    misfire = models.CharField(_("missed times"), max_length=8, choices=Misfire.choices, default=Misfire.RUN_ONCE)
     on_startup = models.BooleanField(_("on startup"), default=False)
     critical = models.BooleanField(_("critical"), default=False)
     timeout = models.DurationField(_("timeout"), null=True, blank=True)
@@ -84,7 +108,10 @@ class ScheduledTask(models.Model):
         permissions = (("run_scheduledtask", _("Can run, enable and disable a scheduled task")),)
         constraints = (
             models.CheckConstraint(condition=Q(max_concurrency__gte=1), name="koan_sched_concurrency"),
-            models.CheckConstraint(condition=Q(interval__gt=timedelta(0)), name="koan_sched_interval"),
+            models.CheckConstraint(
+                condition=Q(interval__gt=timedelta(0), cron="") | (Q(interval__isnull=True) & ~Q(cron="")),
+                name="koan_sched_trigger",
+            ),
         )
 
     def __str__(self) -> str:
@@ -92,13 +119,31 @@ class ScheduledTask(models.Model):
 
     @property
     def drifted(self) -> bool:
-        """Whether the interval in force is not the one in code."""
-        return self.interval_override is not None and self.interval_override != self.interval
+        """Whether the trigger in force is not the one in code."""
+        return self.schedule != self.declared_schedule
 
     @property
-    def every(self) -> Every:
-        """The trigger in force."""
-        return Every(seconds=(self.interval_override or self.interval).total_seconds())
+    def declared_schedule(self) -> Trigger:
+        """The trigger in code."""
+        if self.interval is None:
+            return Cron(self.cron, self.timezone)
+        return Every(seconds=self.interval.total_seconds())
+
+    @property
+    def schedule(self) -> Trigger:
+        """The trigger in force: what people set, unless it cannot be."""
+        if self.interval is not None:
+            return Every(seconds=(self.interval_override or self.interval).total_seconds())
+        override = Cron(self.cron_override or self.cron, self.timezone)
+        if self.cron_override and (problem := override.problem()):
+            logger.error("%s goes by the expression in code, since %s: %s", self.name, override, problem)
+            return self.declared_schedule
+        return override
+
+    def clean(self) -> None:
+        """Refuse an expression that cannot be."""
+        if self.cron_override and (problem := Cron(self.cron_override, self.timezone).problem()):
+            raise ValidationError({"cron_override": problem})
 
 
 class TaskRun(Leased):

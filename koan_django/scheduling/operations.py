@@ -6,10 +6,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from django.db import router, transaction
+from django.utils import timezone
 
 from koan_django.core import audit
 from koan_django.core.policy import announce
 
+from .cron import Cron
 from .exceptions import UnknownTaskError
 from .firing import request_run
 from .models import ScheduledTask
@@ -51,6 +53,18 @@ def override_interval(name: str, interval: timedelta | None) -> None:
     """Run ``name`` at ``interval`` instead of the one in code; ``None`` goes back to that."""
     with _changing(name, "scheduling.override", to=None if interval is None else str(interval)) as task:
         _row(task).update(interval_override=interval)
+        reschedule(task.pk)
+
+
+def override_cron(name: str, expression: str) -> None:
+    """Run ``name`` by ``expression`` instead of the one in code, in its time zone; an empty one goes back to that.
+
+    Raises :class:`DeclarationError` for one that cannot be.
+    """
+    with _changing(name, "scheduling.override", to=expression or None) as task:
+        if expression:
+            Cron(expression, task.timezone).following(timezone.now())
+        _row(task).update(cron_override=expression)
         reschedule(task.pk)
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import DatabaseError, connections, router
 
-from koan_django.core.functions import Now
-
+from .cron import Cron
 from .declarations import Declaration, declared
 from .models import ScheduledTask
 from .planning import reschedule
+from .triggers import Every
 
 if TYPE_CHECKING:
     from .querysets import ScheduledTaskQuerySet
@@ -48,9 +48,9 @@ def sync_at_start() -> None:
 def _create(rows: ScheduledTaskQuerySet, declarations: list[Declaration]) -> None:
     new = [ScheduledTask(name=each.name, **_owned(each)) for each in declarations]
     rows.bulk_create(new, ignore_conflicts=True)
-    for task in new:
-        unplanned = rows.filter(name=task.name, next_run_at__isnull=True, last_finished_at__isnull=True)
-        unplanned.idle().active().update(next_run_at=Now() + task.interval)
+    unplanned = rows.filter(name__in=[task.name for task in new], next_run_at__isnull=True)
+    for pk in unplanned.values_list("pk", flat=True):
+        reschedule(pk, using=rows.db)
 
 
 def _refresh(rows: ScheduledTaskQuerySet, task: ScheduledTask, declaration: Declaration) -> None:
@@ -59,7 +59,10 @@ def _refresh(rows: ScheduledTaskQuerySet, task: ScheduledTask, declaration: Decl
     if not changed:
         return
     rows.filter(pk=task.pk).update(**changed)
-    if ("interval" in changed and task.interval_override is None) or "gone" in changed:
+    before = task.schedule
+    for name, value in changed.items():
+        setattr(task, name, value)
+    if task.schedule != before or "gone" in changed:
         reschedule(task.pk, using=rows.db)
 
 
@@ -69,9 +72,13 @@ def _drop(rows: ScheduledTaskQuerySet, task: ScheduledTask) -> None:
 
 
 def _owned(declaration: Declaration) -> dict[str, Any]:
+    trigger = declaration.trigger
     return {
-        "trigger": str(declaration.trigger),
-        "interval": declaration.trigger.interval,
+        "trigger": str(trigger),
+        "interval": trigger.interval if isinstance(trigger, Every) else None,
+        "cron": trigger.expression if isinstance(trigger, Cron) else "",
+        "timezone": trigger.zone if isinstance(trigger, Cron) else "",
+        "misfire": declaration.misfire,
         "on_startup": declaration.on_startup,
         "critical": declaration.critical,
         "timeout": declaration.timeout,

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeAlias
 
+from .cron import Cron
 from .exceptions import DeclarationError
 
 #: Beat looks at the rows twice a second, so a shorter interval would not hold.
 SHORTEST = timedelta(seconds=1)
 LONGEST = timedelta(days=3660)
+#: A task is overdue when it waits this many of its intervals longer than planned, and never within a few seconds.
+OVERDUE_INTERVALS = 3
+OVERDUE_AT_LEAST = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -34,12 +39,24 @@ class Every:
             )
         object.__setattr__(self, "interval", interval)
 
-    def following(self, finished: datetime) -> datetime:
-        """Return when the task is due again, after a run that ended at ``finished``."""
-        return finished + self.interval
+    @property
+    def patience(self) -> timedelta:
+        """How much later than planned is overdue."""
+        return max(OVERDUE_INTERVALS * self.interval, OVERDUE_AT_LEAST)
+
+    def following(self, moment: datetime) -> datetime:
+        """Return when the task is due again, after a run that ended at ``moment``."""
+        return moment + self.interval
+
+    def problem(self) -> str:
+        """Nothing: what is wrong is refused when it is written."""
+        return ""
 
     def __str__(self) -> str:
         return f"every {readable(self.interval)}"
+
+
+Trigger: TypeAlias = Every | Cron
 
 
 def readable(interval: timedelta) -> str:

@@ -12,15 +12,19 @@ from koan_django.scheduling import Every, declarations, scheduled
 
 @pytest.fixture
 def declare() -> Iterator[Callable[..., Any]]:
-    """``declare(function, seconds=5, name="tests.x", **options)``: as ``@scheduled`` does, for this test alone."""
+    """``declare(function, seconds=5, name="tests.x", **options)``: as ``@scheduled`` does, for this test alone.
+
+    ``trigger=`` instead of ``seconds=`` is another trigger.
+    """
     kept = dict(declarations.declared._items)
 
-    def do(target: Any, *, seconds: float = 60, **options: Any) -> Any:
-        return scheduled(Every(seconds=seconds), **options)(target)
+    def do(target: Any, *, seconds: float = 60, trigger: Any = None, **options: Any) -> Any:
+        return scheduled(trigger or Every(seconds=seconds), **options)(target)
 
     yield do
     declarations.declared._items = kept
     declarations.conflicts.clear()
+    declarations.broken.clear()
 
 
 @pytest.fixture

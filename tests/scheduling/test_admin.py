@@ -112,7 +112,7 @@ def test_the_interval_is_overridden_by_who_may_change_and_shows_as_drift(staff, 
     change = reverse("admin:koan_scheduling_scheduledtask_change", args=[row.pk])
     client.post(change, {"interval_override": "90", "enabled": "", "name": "other", "interval": "1"})
     before, row = row, ScheduledTask.objects.get(pk=row.pk)
-    assert (row.interval_override, row.every.interval) == (timedelta(seconds=90),) * 2
+    assert (row.interval_override, row.schedule.interval) == (timedelta(seconds=90),) * 2
     assert (row.name, row.interval, row.enabled) == (before.name, before.interval, True)
     assert row.next_run_at < before.next_run_at
     page = client.get(TASKS).content.decode()

@@ -68,5 +68,5 @@ def test_list_shows_each_task_as_rows_have_it(declare):
     code, out = call("list", "--format", "json")
     (listed,) = [each for each in json.loads(out) if each["name"] == "tests.listed"]
     assert code == 0
-    assert (listed["every"], listed["interval_seconds"], listed["enabled"]) == ("every 1 min 30 s", 90.0, True)
+    assert (listed["schedule"], listed["enabled"]) == ("every 1 min 30 s", True)
     assert "tests.listed  every 1 min 30 s" in call("list")[1]

@@ -59,7 +59,7 @@ def test_what_the_admin_overrides_wins_over_code(task, declare):
     declare(nothing, name="tests.task", seconds=7200)
     sync()
     row = ScheduledTask.objects.get(name="tests.task")
-    assert (row.interval, row.every.interval) == (timedelta(hours=2), timedelta(seconds=10))
+    assert (row.interval, row.schedule.interval) == (timedelta(hours=2), timedelta(seconds=10))
     assert row.drifted
     assert row.next_run_at == planned
     operations.override_interval("tests.task", None)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
 from typing import Any, assert_type
 
-from koan_django.scheduling import Every, Run, scheduled
+from koan_django.scheduling import Cron, Every, Run, scheduled
 
 every = scheduled(Every(seconds=30), timeout=5, critical=True)
 
@@ -40,4 +41,5 @@ def two(run: Run, other: int) -> None: ...
 every(Nothing)  # type: ignore[type-var]
 every(two)  # type: ignore[type-var]
 scheduled(30)  # type: ignore[arg-type]
-scheduled(Every(seconds=1), misfire="skip")  # type: ignore[call-arg]
+scheduled(Cron("0 3 * * *"), misfire="later")  # type: ignore[arg-type]
+assert_type(Cron("0 3 * * *", timezone="Europe/Madrid").following(datetime.now(UTC)), datetime)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from django.utils.safestring import SafeString
 
 
+_OVERRIDES = ("interval_override", "cron_override")
+
+
 @admin.register(ScheduledTask)
 class ScheduledTaskAdmin(Styled, KoanAdmin[ScheduledTask]):
     list_display = ("name", "in_force", "on", "next_run_at", "shown_state", "last_finished_at", "critical")
@@ -28,17 +31,28 @@ class ScheduledTaskAdmin(Styled, KoanAdmin[ScheduledTask]):
     search_fields = ("name", "last_error")
     actions = ("run_now", "enable", "disable")
     fieldsets = (
-        (None, {"fields": ("name", "on", "interval_override", "next_run_at", "shown_runs")}),
-        (_("In code"), {"fields": ("trigger", "on_startup", "critical", "timeout", "max_concurrency", "gone")}),
+        (None, {"fields": ("name", "on", "interval_override", "cron_override", "next_run_at", "shown_runs")}),
+        (
+            _("In code"),
+            {"fields": ("trigger", "misfire", "on_startup", "critical", "timeout", "max_concurrency", "gone")},
+        ),
         (
             _("Last run"),
             {"fields": ("shown_state", "last_error", "last_finished_at", "last_success_at", "interruptions")},
         ),
     )
 
+    def get_fieldsets(self, request: HttpRequest, obj: ScheduledTask | None = None) -> Any:
+        """Only what an interval has, or what a cron expression has."""
+        absent = ("cron_override", "misfire") if obj is None or obj.interval is not None else ("interval_override",)
+        return [
+            (title, {**options, "fields": [name for name in options["fields"] if name not in absent]})
+            for title, options in self.fieldsets
+        ]
+
     def get_readonly_fields(self, request: HttpRequest, obj: ScheduledTask | None = None) -> list[str]:
         """Everything but the override: code owns the rest, or an operation sets it."""
-        return [name for name in flatten_fieldsets(self.fieldsets) if name != "interval_override"]
+        return [name for name in flatten_fieldsets(self.fieldsets) if name not in _OVERRIDES]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -47,13 +61,16 @@ class ScheduledTaskAdmin(Styled, KoanAdmin[ScheduledTask]):
         return False
 
     def save_model(self, request: HttpRequest, obj: ScheduledTask, form: ModelForm[Any], change: bool) -> None:
-        operations.override_interval(obj.name, obj.interval_override)
+        if obj.interval is None:
+            operations.override_cron(obj.name, obj.cron_override)
+        else:
+            operations.override_interval(obj.name, obj.interval_override)
 
     @admin.display(description=_("trigger"), ordering="trigger")
     def in_force(self, task: ScheduledTask) -> SafeString | str:
         if not task.drifted:
             return task.trigger
-        return format_html("{} {}", task.every, badge("degraded", gettext("code: %s") % task.trigger))
+        return format_html("{} {}", task.schedule, badge("degraded", gettext("code: %s") % task.trigger))
 
     @admin.display(description=_("enabled"), ordering="enabled")
     def on(self, task: ScheduledTask) -> SafeString:

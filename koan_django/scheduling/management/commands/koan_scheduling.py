@@ -52,7 +52,7 @@ class Command(AuditedCommand):
             return
         for task in tasks:
             when = task["next_run_at"] or ("gone" if task["gone"] else "-" if task["enabled"] else "disabled")
-            self.stdout.write(f"{task['name']}  {task['every']}  next: {when}  last: {task['last_state'] or '-'}")
+            self.stdout.write(f"{task['name']}  {task['schedule']}  next: {when}  last: {task['last_state'] or '-'}")
 
     def _run(self, name: str, style: str) -> None:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # the run is recorded as interrupted
@@ -74,11 +74,20 @@ class Command(AuditedCommand):
 
 
 def _described(task: ScheduledTask) -> dict[str, Any]:
-    names = ("name", "trigger", "enabled", "gone", "critical", "next_run_at", "last_state", "last_finished_at")
+    names = (
+        "name",
+        "trigger",
+        "misfire",
+        "enabled",
+        "gone",
+        "critical",
+        "next_run_at",
+        "last_state",
+        "last_finished_at",
+    )
     return {
         **{name: getattr(task, name) for name in names},
-        "every": str(task.every),
-        "interval_seconds": task.every.interval.total_seconds(),
+        "schedule": str(task.schedule),
         "drifted": task.drifted,
     }
 
