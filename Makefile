@@ -14,7 +14,7 @@ demo: .venv/.ready-for-demo ## Run the sample project with worker and beat (EXIT
 
 test: .venv/.ready-for-tests ## Run the tests with real servers, and lint (SERVICES=none: without servers)
 	@$(PYTHON) -m tests.services.install
-	@$(PYTHON) -m tox run -e lint,$$($(PYTHON) -c 'import sys; print("py%d%d-dj52" % sys.version_info[:2])')
+	@$(PYTHON) -m tox run -e lint,isolation,$$($(PYTHON) -c 'import sys; print("py%d%d-dj52" % sys.version_info[:2])')
 
 lint: .venv/.ready-for-tests ## Run ruff, mypy, import-linter and the check for missing migrations
 	@$(PYTHON) -m tox run -e lint

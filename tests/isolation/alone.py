@@ -1,41 +1,50 @@
-"""Runs in a process of its own: one app with what it requires, and nothing else that could be imported.
+"""Runs in an environment of its own: one app from the wheel, with its extra, and nothing else that could be imported.
 
-``python alone.py <app> <apps that it requires> <third-party packages of its row>``, the last two joined by commas.
+``python alone.py <app>``. It checks and migrates, imports the face, opens the pages of the admin, and uses the app for
+its main purpose (``domain/<app>/verb.py``). Raises what fails.
 """
 
 from __future__ import annotations
 
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from rows import ROWS, Row
+
 ROOT = Path(__file__).parents[2]
-PACKAGES = {
-    "msgspec": {"msgspec"},
-    "pillow": {"PIL"},
-    "celery": {"celery", "kombu", "amqp", "billiard", "vine"},
-    "beat": {"django_celery_beat", "cron_descriptor", "timezone_field", "crontab"},
-    "storages": {"storages", "boto3", "botocore", "azure", "google"},
-    "others": {"hvac", "cryptography", "redis", "django_redis", "psycopg", "hypothesis", "pytest", "playwright"},
-}
 
 
 class Refuse:
-    """A finder that knows nothing outside the row: neither siblings nor packages."""
+    """A finder that knows no sibling: the wheel has all apps, this one may not touch the others."""
 
-    def __init__(self, apps: set[str], packages: set[str]) -> None:
-        self._siblings = {path.stem for path in (ROOT / "koan_django").iterdir()} - apps
-        self._packages = set().union(*PACKAGES.values()).difference(*(PACKAGES[name] for name in packages))
+    def __init__(self, apps: set[str]) -> None:
+        self._siblings = set(ROWS) - apps
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
         top, _, rest = name.partition(".")
-        if top in self._packages or (top == "koan_django" and rest.partition(".")[0] in self._siblings):
+        if top == "koan_django" and rest.partition(".")[0] in self._siblings:
             raise ModuleNotFoundError(f"{name} is outside the row of this app", name=name)
 
 
-def configure(apps: list[str], packages: set[str], folder: Path) -> None:
-    """Make settings on the spot: Django's admin, these apps, a database in ``folder``."""
+def surroundings(row: Row) -> None:
+    """The wheel is what is imported, and what the row does not name is not there."""
+    import koan_django
+
+    assert not Path(koan_django.__file__).is_relative_to(ROOT), f"{koan_django.__file__} is not from the wheel"
+    present = sorted(name for name in row.absent() if find_spec(name) is not None)
+    assert not present, f"the extra brought {present}, which the row does not name"
+
+
+def apps_of(app: str, row: Row) -> list[str]:
+    """Return the apps to install, lowest first."""
+    return list(dict.fromkeys(["core", *row.requires, app]))
+
+
+def configure(app: str, row: Row, folder: Path) -> None:
+    """Make settings on the spot: Django's admin, the app with what it requires, a database in ``folder``."""
     import django
     from django.conf import settings
 
@@ -43,6 +52,7 @@ def configure(apps: list[str], packages: set[str], folder: Path) -> None:
     settings.configure(
         SECRET_KEY="alone",
         USE_TZ=True,
+        DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
         ALLOWED_HOSTS=["*"],
         ROOT_URLCONF="alone_urls",
         STATIC_URL="static/",
@@ -50,8 +60,9 @@ def configure(apps: list[str], packages: set[str], folder: Path) -> None:
         INSTALLED_APPS=[
             *(f"django.contrib.{name}" for name in ("admin", "auth", "contenttypes", "messages", "sessions")),
             "django.contrib.staticfiles",
-            *(["django_celery_beat"] if "beat" in packages else []),
-            *(f"koan_django.{name}" for name in apps),
+            *(["django_celery_beat"] if "beat" in row.packages else []),
+            *(f"koan_django.{name}" for name in apps_of(app, row)),
+            f"domain.{app}",
         ],
         MIDDLEWARE=[
             *(f"django.contrib.{name}" for name in (*middleware, "messages.middleware.MessageMiddleware")),
@@ -83,6 +94,12 @@ def configure(apps: list[str], packages: set[str], folder: Path) -> None:
         },
     )
     django.setup()
+    if "celery" in row.packages:
+        from celery import Celery
+
+        from koan_django.celery import install
+
+        install(Celery("domain", broker="memory://"))
 
 
 def commands(app: str) -> None:
@@ -90,7 +107,7 @@ def commands(app: str) -> None:
     from django.core.management import call_command
 
     call_command("check", fail_level="WARNING")
-    call_command("migrate", verbosity=0)
+    call_command("migrate", run_syncdb=True, verbosity=0)
     call_command("makemigrations", f"koan_{app}", check=True, dry_run=True, verbosity=0)
 
 
@@ -102,8 +119,8 @@ def face(app: str) -> None:
         getattr(module, name)
 
 
-def pages(app: str) -> list[str]:
-    """Open the index, the Overview and every list of the app; return the addresses."""
+def pages(app: str) -> None:
+    """Open the index, the Overview and every list of the app."""
     from django.apps import apps
     from django.contrib import admin
     from django.contrib.auth.models import User
@@ -119,24 +136,20 @@ def pages(app: str) -> list[str]:
         response = client.get(address)
         assert response.status_code == 200, f"{address}: {response.status_code} {response.content!r}"
         assert b"ModuleNotFoundError" not in response.content, f"{address} shows a failure"
-    return opened
 
 
-def main(app: str, requires: list[str], packages: set[str]) -> None:
-    """Prove that ``app`` stands on its own; raises what fails."""
-    apps = list(dict.fromkeys(["core", *requires, app]))
-    sys.meta_path.insert(0, Refuse(set(apps), packages))  # type: ignore[arg-type]  # it needs find_spec only
-    sys.path.insert(0, str(ROOT))
+def main(app: str) -> None:
+    """Prove that ``app`` stands on its own."""
+    row = ROWS[app]
+    surroundings(row)
+    sys.meta_path.insert(0, Refuse(set(apps_of(app, row))))  # type: ignore[arg-type]  # it needs find_spec only
     with TemporaryDirectory() as folder:
-        configure(apps, packages, Path(folder))
+        configure(app, row, Path(folder))
         commands(app)
         face(app)
-        print("\n".join(pages(app)))
-
-
-def _split(text: str) -> list[str]:
-    return [part for part in text.split(",") if part]
+        pages(app)
+        import_module(f"domain.{app}.verb").main()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], _split(sys.argv[2]), set(_split(sys.argv[3])))
+    main(sys.argv[1])

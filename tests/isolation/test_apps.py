@@ -1,77 +1,43 @@
-"""Each app works with what it requires and nothing else: neither a sibling nor a package outside its row."""
+"""What proves that an app stands alone can fail. The proof itself is ``python -m tests.isolation``."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
+from tests.isolation.rows import MODULES, ROWS, nameless
 
-import koan_django
-
-ALONE = Path(__file__).parent / "alone.py"
-APPS = {path.parent.name for path in Path(koan_django.__file__).parent.glob("*/apps.py")}
-
-
-@dataclass(frozen=True)
-class Row:
-    """What an app requires: other apps, and third-party packages."""
-
-    requires: tuple[str, ...] = ()
-    packages: tuple[str, ...] = ()
-
-
-ROWS = {
-    "core": Row(),
-    "secrets": Row(),
-    "storage": Row(),
-    "messaging": Row(packages=("msgspec",)),
-    "inbox": Row(),
-    "media": Row(requires=("storage",), packages=("pillow",)),
-    "scheduling": Row(packages=("celery", "beat")),
-}
+HERE = Path(__file__).parent
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run in a process that knows nothing of the settings of these tests."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "KOAN_"))}
-    command = [sys.executable, "-W", "error", *arguments]
-    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run([sys.executable, *arguments], cwd=HERE, capture_output=True, text=True, timeout=60)
 
 
-def test_the_table_holds_every_app() -> None:
-    assert set(ROWS) >= APPS
+def test_every_app_has_a_row_and_uses_itself() -> None:
+    assert nameless(HERE.parents[1]) == set()
+    assert {name for name in ROWS if not (HERE / "domain" / name / "verb.py").exists()} == set()
 
 
-@pytest.mark.parametrize("app", sorted(APPS))
-def test_it_checks_migrates_imports_and_shows_itself_alone(app: str) -> None:
-    row = ROWS[app]
-    done = run(str(ALONE), app, ",".join(row.requires), ",".join(row.packages))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "/admin/" in done.stdout.splitlines()
+def test_what_no_row_asks_for_must_be_absent() -> None:
+    assert {"celery", "kombu", "msgspec", "hvac", "PIL"} <= ROWS["secrets"].absent()
+    assert ROWS["inbox"].absent() == ROWS["storage"].absent() == set().union(*MODULES.values())
+    assert "PIL" not in ROWS["media"].absent()
 
 
-REACH = """
-import sys
-sys.path.insert(0, sys.argv[1])
-import alone
-sys.meta_path.insert(0, alone.Refuse({"core", "secrets"}, {"msgspec"}))
-sys.path.insert(0, str(alone.ROOT))
-import koan_django.core, koan_django.secrets, msgspec
-ours = [f"koan_django.{name}" for name in ("messaging", "testing", "celery")]
-for name in [*ours, "celery", "kombu", "PIL", "storages"]:
-    try:
-        __import__(name)
-    except ModuleNotFoundError as error:
-        assert "outside the row" in str(error), error
-    else:
-        raise SystemExit(f"{name} can be imported")
-"""
+def test_the_tree_is_no_wheel_and_a_package_too_many_is_seen() -> None:
+    # The wheel that is installed beside the tests is the tree itself.
+    here = "import alone, koan_django; alone.ROOT = alone.Path(koan_django.__file__).parents[1]"
+    done = run("-c", f"{here}; alone.surroundings(alone.ROWS['core'])")
+    assert done.returncode == 1
+    assert "is not from the wheel" in done.stderr
+    done = run("-c", "import alone; alone.ROOT = alone.Path('/elsewhere'); alone.surroundings(alone.ROWS['core'])")
+    assert done.returncode == 1
+    assert "'celery'" in done.stderr and "which the row does not name" in done.stderr
 
 
-def test_what_is_outside_the_row_is_out_of_reach() -> None:
-    done = run("-c", REACH, str(ALONE.parent))
-    assert done.returncode == 0, done.stderr
+def test_a_sibling_is_out_of_reach() -> None:
+    reach = "import sys, alone; sys.meta_path.insert(0, alone.Refuse({'core', 'secrets'})); import koan_django."
+    assert run("-c", reach + "secrets").returncode == 0
+    assert "koan_django.storage is outside the row" in run("-c", reach + "storage").stderr

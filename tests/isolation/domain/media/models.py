@@ -1,0 +1,6 @@
+from koan_django.media import MediaAsset
+
+
+class Photo(MediaAsset):
+    class Storage:
+        container = "photos"

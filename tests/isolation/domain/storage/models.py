@@ -1,0 +1,6 @@
+from koan_django.storage import StoredFile
+
+
+class Invoice(StoredFile):
+    class Storage:
+        container = "invoices"
