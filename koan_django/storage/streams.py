@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Large enough that hashing and system calls are cheap per byte, small enough to have many uploads at once.
-BLOCK = 1024 * 1024
+#: Large enough that hashing and system calls are cheap per byte. Small enough to stay in the processor's cache between
+#: being read, hashed and written: a block of 1 MiB took a third longer per byte.
+BLOCK = 256 * 1024
 
 
 class Readable(Protocol):

@@ -25,6 +25,7 @@ from koan_django.storage.streams import BLOCK, HashingReader, StoredRange, sha25
 from . import tree
 from .base import Capability, Driver, ObjectStat, Page
 from .folders import entered, not_found, refused, translated
+from .writeback import WriteBack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,9 +72,11 @@ class LocalDriver(Driver):
         with self._folder(key, create=True) as (folder, leaf), _temporary(folder, key) as (temporary, descriptor):
             if not overwrite:
                 _refuse_taken(folder, leaf, key)
+            behind = WriteBack(descriptor)
             for block in reader.blocks():  # outside of translated(): what the stream raises is the caller's
                 with translated(key):
                     _write(descriptor, block)
+                behind.wrote(len(block))
             with translated(key):
                 self._publish(descriptor, temporary, folder, key, overwrite=overwrite)
         return ObjectStat(key=key, size=reader.size, sha256=reader.sha256, content_type=content_type)
