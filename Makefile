@@ -1,7 +1,7 @@
-# Everything here makes its own environment in .venv; nothing has to be prepared but Python 3.11 and make.
+# Everything here makes its own environment in .venv, the benchmarks in .venv-bench; nothing has to be prepared but Python 3.11 and make.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint bench clean
 
 PYTHON := .venv/bin/python
 
@@ -19,9 +19,16 @@ test: .venv/.ready-for-tests ## Run the tests with real servers, and lint (SERVI
 lint: .venv/.ready-for-tests ## Run ruff, mypy, import-linter and the check for missing migrations
 	@$(PYTHON) -m tox run -e lint
 
+bench: .venv-bench/.ready ## Measure against the peers, all areas or AREA=messaging; fails when a goal is missed
+	@.venv-bench/bin/python -m benchmarks $(AREA)
+
 clean: ## Remove the environments, caches and the state of the demo
-	rm -rf .venv .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist var
+	rm -rf .venv .venv-bench .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist var
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv-bench/.ready: benchmarks/pyproject.toml bin/setup
+	@KOAN_VENV=.venv-bench bin/setup "the benchmark run" --group benchmarks/pyproject.toml:bench
+	@touch $@
 
 .venv/.ready-for-demo: pyproject.toml bin/setup
 	@bin/setup "the demo" --editable . --group sample

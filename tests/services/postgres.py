@@ -8,9 +8,10 @@ import shutil
 import signal
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import urlsplit, urlunsplit
 
 from .process import Process, identity, plain_environment
@@ -38,6 +39,7 @@ class Postgres(Server):
     packages = ("postgresql",)
     units = ("postgresql.service",)
     variable = "KOAN_TEST_POSTGRES_URL"
+    options: ClassVar[Mapping[str, str]] = _OPTIONS
     dsn: str
 
     @classmethod
@@ -75,7 +77,7 @@ class Postgres(Server):
         data = folder / "data"
         self._initialise(program.with_name("initdb"), data, user)
         port = free_port()
-        options = [word for name, value in _OPTIONS.items() for word in ("-c", f"{name}={value}")]
+        options = [word for name, value in self.options.items() for word in ("-c", f"{name}={value}")]
         self._run("postgres", [program, "-D", data, "-p", str(port), *options], env=plain_environment(), user=user)
         self.dsn = f"postgresql://koan@127.0.0.1:{port}/postgres"
 

@@ -1,0 +1,1 @@
+"""The cases, an area each: ``SERVERS`` that it needs, and ``cases()``."""

@@ -1,0 +1,188 @@
+"""Messaging: one confirmed publish, and a worker that empties a queue."""
+
+from __future__ import annotations
+
+import os
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import Case, Side, seconds_each
+from tests.services.process import Process
+from tests.services.waiting import wait_until
+
+SERVERS = ("postgres", "rabbitmq")
+ROOT = Path(__file__).parents[2]
+TEXT = "x" * 1000
+#: Messages of a drain, and the two between which it is timed: the pool is warm at the first.
+COUNT, FIRST, LAST = 8000, 1000, 7999
+_PUBLISH = (
+    "One message of 1 KB after the other, JSON, persistent, confirmed by the broker each, to a quorum queue, from one"
+    " thread. kombu with confirm_publish, and without mandatory, which ours always sets. "
+)
+_CONSUME = (
+    "A queue of 8000 messages of 1 KB is filled, then an ordinary Celery worker (prefork, 2 children) with the"
+    " settings of the Django project starts; timed from its 1000th message to its last. "
+)
+
+
+def cases() -> list[Case]:
+    """Return the cases."""
+    kombu, celery = f"kombu {version('kombu')}", f"Celery {version('celery')}"
+    return [
+        Case(
+            name="publish-one/kombu",
+            peer_name=kombu,
+            unit="msg/s",
+            goal=0.7,
+            sides=partial(_publishing, "off"),
+            rounds=15,
+            note=_PUBLISH + "TRAIL is off: neither writes to a database.",
+        ),
+        Case(
+            name="publish-one/kombu/trail",
+            peer_name=kombu,
+            unit="msg/s",
+            goal=0.3,
+            sides=partial(_publishing, "all"),
+            rounds=9,
+            note=_PUBLISH
+            + "TRAIL as it comes: ours also commits two rows about each message to PostgreSQL, with fsync.",
+        ),
+        Case(
+            name="consume-empty/celery/prefork/classic",
+            peer_name=celery,
+            unit="msg/s",
+            goal=2,
+            sides=partial(_draining, {"BENCH_TRAIL": "off", "BENCH_INBOX": "0"}, "empty", "classic"),
+            rounds=5,
+            in_process=False,
+            note=_CONSUME + "Nothing is done and nothing is kept, no database is touched. Celery's tasks stand in a"
+            " classic queue and are acknowledged before they run, its default; our messages stand in a quorum queue,"
+            " the only kind that we declare, are acknowledged after they ran, and are decoded into their class.",
+        ),
+    ]
+
+
+# publishing
+
+
+@contextmanager
+def _publishing(trail: str) -> Iterator[tuple[Side, Side]]:
+    from django.conf import settings
+    from kombu import Connection
+
+    from benchmarks.project.messages import Empty
+    from koan_django.messaging.buses import registry
+    from koan_django.testing import override_koan
+
+    with (
+        override_koan(MESSAGING=settings.KOAN["MESSAGING"] | {"TRAIL": trail}),
+        Connection(settings.AMQP_URL, transport_options={"confirm_publish": True}) as connection,
+    ):
+        channel = connection.default_channel
+        ours_queue = _declare_ours(channel)
+        channel.queue_declare("peer", durable=True, auto_delete=False, arguments={"x-queue-type": "quorum"})
+        producer = connection.Producer(channel)
+        headers = {"correlation": uuid.uuid4().hex}
+
+        def ours() -> None:
+            Empty(number=0, text=TEXT).send()
+
+        def peer() -> None:
+            body = {"number": 0, "text": TEXT}
+            producer.publish(body, routing_key="peer", serializer="json", delivery_mode=2, headers=headers)
+
+        def rate(work: Callable[[], None], queue: str) -> float:
+            each = seconds_each(work, 300)
+            channel.queue_purge(queue)
+            return 1 / each
+
+        yield partial(rate, ours, ours_queue), partial(rate, peer, "peer")
+        registry.reset()
+
+
+def _declare_ours(channel: Any) -> str:
+    """Declare what a worker would; return the name of the queue."""
+    from koan_django.messaging.buses import registry
+    from koan_django.messaging.buses.amqp import topology
+
+    names = registry.get("main").names
+    topology.declare_exchange(channel, names)
+    topology.declare_group(channel, names, "bench", ["bench.empty"])
+    return names.group("bench")
+
+
+# consuming
+
+
+@contextmanager
+def _draining(variables: dict[str, str], task: str, queue_type: str) -> Iterator[tuple[Side, Side]]:
+    from django.conf import settings
+    from kombu import Connection
+
+    with Connection(settings.AMQP_URL) as connection:
+        channel = connection.default_channel
+        queue = _declare_ours(channel)
+        tasks = f"tasks.{queue_type}"
+        channel.queue_declare(tasks, durable=True, auto_delete=False, arguments={"x-queue-type": queue_type})
+
+        def ours() -> float:
+            _fill_ours()
+            return _drained(channel, queue, ["-A", "benchmarks.project.ours"], variables)
+
+        def peer() -> float:
+            _fill_peer(task, tasks)
+            return _drained(channel, tasks, ["-A", "benchmarks.project.peer", "-Q", tasks], variables)
+
+        yield ours, peer
+
+
+def _fill_ours() -> None:
+    from benchmarks.project.messages import Empty
+    from koan_django.messaging.buses import registry
+    from koan_django.messaging.sending import wrap
+
+    envelopes = [wrap(Empty(number=number, text=TEXT), "main") for number in range(COUNT)]
+    outcomes = registry.get("main").publish(envelopes)
+    assert {outcome.state for outcome in outcomes} == {"confirmed"}
+
+
+def _fill_peer(task: str, queue: str) -> None:
+    from benchmarks.project import tasks
+    from benchmarks.project.peer import app
+
+    with app.producer_pool.acquire() as producer:
+        for number in range(COUNT):
+            getattr(tasks, task).apply_async((number, TEXT), queue=queue, producer=producer)
+
+
+def _drained(channel: Any, queue: str, app: list[str], variables: dict[str, str]) -> float:
+    """Let a worker empty ``queue`` and return how many messages a second it handled."""
+    from benchmarks.project.marks import marked
+
+    waiting = partial(_waiting, channel, queue)
+    wait_until(lambda: waiting() == COUNT, 60, "the queue to be full")
+    folder = Path(os.environ["BENCH_DIR"]) / f"marks-{uuid.uuid4().hex}"
+    folder.mkdir()
+    environment = os.environ | variables | {"BENCH_MARKS": str(folder), "BENCH_MARKED": f"{FIRST} {LAST}"}
+    # Not the usual node name, or two workers of one machine would have the same.
+    words = [*app[:2], "worker", *app[2:], "-c", "2", "-l", "warning", "-n", f"{folder.name}@bench"]
+    worker = Process("worker", [sys.executable, "-m", "celery", *words], folder / "log", env=environment, cwd=ROOT)
+    try:
+        wait_until(lambda: marked(folder, LAST) or not worker.running, 180, "everything to be handled")
+        first, last = marked(folder, FIRST), marked(folder, LAST)
+        assert first is not None and last is not None and waiting() == 0, worker.tail()
+    finally:
+        worker.stop()
+    return (LAST - FIRST) / (last - first)
+
+
+def _waiting(channel: Any, queue: str) -> int:
+    count: int = channel.queue_declare(queue, passive=True).message_count
+    return count

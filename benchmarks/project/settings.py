@@ -1,0 +1,72 @@
+"""Settings of both sides. What differs between processes comes from the environment."""
+
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+FOLDER = Path(os.environ["BENCH_DIR"])
+SECRET_KEY = "benchmarks-only"
+USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+#: Without it messages are handled and nothing about them is kept, as Celery does.
+WITH_INBOX = os.environ.get("BENCH_INBOX", "1") == "1"
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "koan_django.core",
+    "koan_django.secrets",
+    "koan_django.storage",
+    "koan_django.media",
+    "koan_django.messaging",
+    *(["koan_django.inbox"] if WITH_INBOX else []),
+    "benchmarks.project",
+    "easy_thumbnails",
+    "imagekit",
+    "sorl.thumbnail",
+]
+
+
+def _database() -> dict[str, object]:
+    url = os.environ.get("BENCH_DATABASE_URL")
+    if not url:
+        return {"ENGINE": "django.db.backends.sqlite3", "NAME": FOLDER / "database.sqlite3"}
+    parts = urlsplit(url)
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": parts.path.lstrip("/"),
+        "USER": parts.username,
+        "PASSWORD": parts.password or "",
+        "HOST": parts.hostname,
+        "PORT": parts.port,
+        "CONN_MAX_AGE": None,  # Celery would connect anew for each task
+    }
+
+
+DATABASES = {"default": _database()}
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": FOLDER / "files"}},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+MEDIA_ROOT = FOLDER / "files"
+
+AMQP_URL = os.environ.get("BENCH_AMQP_URL", "")
+KOAN = {
+    "MESSAGING": {
+        "BUSES": {"main": {"URL": AMQP_URL or "memory://", "PREFIX": "bench"}},
+        "TRAIL": os.environ.get("BENCH_TRAIL", "all"),
+    },
+    "SECRETS": {
+        "CHAIN": ["vault"],
+        "PROVIDERS": {"vault": {"BACKEND": "benchmarks.project.provider.HvacProvider"}},
+    },
+}
+
+# easy-thumbnails
+THUMBNAIL_QUALITY = 82
+# django-imagekit
+IMAGEKIT_CACHE_BACKEND = "default"
+
+CELERY_BROKER_URL = AMQP_URL
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True

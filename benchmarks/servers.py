@@ -1,0 +1,55 @@
+"""The servers of a run: those of the tests, with PostgreSQL as it runs in production."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import ClassVar
+
+from tests.services.install import install, may_install
+from tests.services.postgres import Postgres
+from tests.services.rabbitmq import RabbitMQ
+from tests.services.requirement import missing
+from tests.services.server import Server
+
+from .vault import Vault
+
+
+class DurablePostgres(Postgres):
+    """A commit reaches the disk, as it does where rows matter. What the tests leave out would be in our favour."""
+
+    options: ClassVar[Mapping[str, str]] = {
+        **Postgres.options,
+        "fsync": "on",
+        "synchronous_commit": "on",
+        "full_page_writes": "on",
+    }
+
+    def exports(self) -> dict[str, str]:
+        return {"BENCH_DATABASE_URL": self.dsn}
+
+
+class Broker(RabbitMQ):
+    """RabbitMQ as the tests start it: it is durable as it is."""
+
+    def exports(self) -> dict[str, str]:
+        return {"BENCH_AMQP_URL": self.url}
+
+
+_KINDS: Mapping[str, type[Server]] = {"postgres": DurablePostgres, "rabbitmq": Broker, "vault": Vault}
+
+
+@contextmanager
+def started(names: tuple[str, ...]) -> Iterator[dict[str, str]]:
+    """Start servers and yield the variables by which they are found; end them afterwards."""
+    lacking = missing(_KINDS[name] for name in names)
+    if lacking and may_install():
+        install(lacking)
+    with ExitStack() as stack:
+        exports: dict[str, str] = {}
+        for name in names:
+            server = _KINDS[name]()
+            server.start()
+            stack.callback(server.stop)
+            exports |= server.exports()
+        yield exports
