@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from django.apps import apps
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -31,6 +32,13 @@ def test_everything_with_a_name_has_an_anchor(kind: str) -> None:
     missing = [entry.anchor for entry in wanted if anchor_id(entry.anchor) not in anchors()]
     lines = "\n".join(f"({anchor})=" for anchor in missing)
     assert not missing, f"docs/reference/{PAGES[kind]}.md lacks, each with a sentence below it:\n{lines}"
+
+
+def test_every_table_is_described() -> None:
+    models = [model for model in apps.get_models() if model.__module__.startswith("koan_django.")]
+    tables = {model._meta.db_table for model in models if model._meta.managed}
+    described = set(re.findall(r"^\| `(koan_\w+)` \|", (REFERENCE / "tables.md").read_text(), re.MULTILINE))
+    assert described == tables
 
 
 def test_no_anchor_is_left_of_what_is_gone() -> None:

@@ -1,0 +1,61 @@
+"""The examples of all pages name things that exist, and their settings are valid."""
+
+from __future__ import annotations
+
+import ast
+import re
+import textwrap
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from koan_django.core import conf
+from koan_django.core.options import OptionError, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*/*.md"))]
+_PYTHON = re.compile(r"^```(?:\{code-block\} )?python\n(?::\w+:.*\n)*(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def examples() -> Iterator[tuple[str, ast.Module]]:
+    for page in PAGES:
+        for number, found in enumerate(_PYTHON.findall(page.read_text()), start=1):
+            where = f"{page.relative_to(ROOT)}, example {number}"
+            yield where, ast.parse(textwrap.dedent(found), filename=where)
+
+
+EXAMPLES = list(examples())
+
+
+def test_there_are_examples() -> None:
+    assert len(EXAMPLES) > 20
+
+
+@pytest.mark.parametrize("tree", [tree for _, tree in EXAMPLES], ids=[where for where, _ in EXAMPLES])
+def test_what_an_example_imports_of_ours_exists(tree: ast.Module) -> None:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("koan_django"):
+            module = import_module(node.module or "")
+            missing = [alias.name for alias in node.names if not hasattr(module, alias.name)]
+            assert not missing, f"{node.module} has no {', '.join(missing)}"
+
+
+@pytest.mark.parametrize("tree", [tree for _, tree in EXAMPLES], ids=[where for where, _ in EXAMPLES])
+def test_the_settings_of_an_example_are_valid(tree: ast.Module) -> None:
+    errors: list[OptionError] = []
+    for koan in _settings(tree):
+        for name, options in koan.items():
+            section = conf.declared()[name]  # a section that nobody declares is an error, too
+            parse(section.schema, options, f"KOAN[{name!r}]", errors)
+    assert [str(error) for error in errors] == []
+
+
+def _settings(tree: ast.Module) -> Iterator[dict[str, Any]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "KOAN":
+            yield ast.literal_eval(node.value)
