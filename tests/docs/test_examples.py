@@ -49,9 +49,12 @@ def test_what_an_example_imports_of_ours_exists(tree: ast.Module) -> None:
 def test_the_settings_of_an_example_are_valid(tree: ast.Module) -> None:
     errors: list[OptionError] = []
     for koan in _settings(tree):
-        for name, options in koan.items():
-            section = conf.declared()[name]  # a section that nobody declares is an error, too
-            parse(section.schema, options, f"KOAN[{name!r}]", errors)
+        overlays = koan.pop("ENVIRONMENTS", {})
+        koan.pop("ENVIRONMENT", None)
+        for whole in (koan, *(conf.merge(koan, overlay) for overlay in overlays.values())):
+            for name, options in whole.items():
+                section = conf.declared()[name]  # a section that nobody declares is an error, too
+                parse(section.schema, options, f"KOAN[{name!r}]", errors)
     assert [str(error) for error in errors] == []
 
 
