@@ -14,7 +14,7 @@ from collections import deque
 from itertools import count
 from typing import TYPE_CHECKING
 
-from koan_django.core import health
+from koan_django.core import faults, health
 from koan_django.core.redaction import redact_text
 from koan_django.core.telemetry import emit, span
 from koan_django.core.threads import DatabaseThread
@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 #: More batches than children keep the pool busy while verdicts travel back.
 AHEAD = 1
 MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 15.0
+_BEFORE_SETTLE = faults.point("messaging.consumer.before_settle")
 
 
 class Consumer(DatabaseThread):
@@ -220,6 +221,7 @@ class Consumer(DatabaseThread):
         settled = [pair for pairs in self._judged.values() for pair in pairs]
         if settled:
             with span("messaging.settle", bus=self.bus.alias, messages=len(settled)):
+                _BEFORE_SETTLE()
                 self.settle(settled)
             self.handled += len(settled)
         judged, self._judged = self._judged, {}

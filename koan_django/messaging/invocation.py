@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import async_to_sync
 from django.db import DatabaseError, InterfaceError, OperationalError, transaction
 
+from koan_django.core import faults
 from koan_django.core.context import restore
 from koan_django.core.databases import keep_usable
 from koan_django.core.telemetry import span
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+_BEFORE_COMMIT = faults.point("messaging.handle.before_commit")
+_COMMITTED = faults.point("messaging.handle.committed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +135,11 @@ def _attempt(run: _Run) -> dict[int, Verdict]:
             if handler.atomic:
                 registry.get(run.bus).complete(call.deliveries)
                 _record(run, fresh, duration)
+                _BEFORE_COMMIT()
         if not handler.atomic:
             _record_done(run, fresh, duration)
         outcome["duplicates"] = len(run.pieces) - len(fresh)
+    _COMMITTED()
     done = {piece.index for piece in fresh}
     return {p.index: Verdict("handled" if p.index in done else "duplicate", handler.name) for p in run.pieces}
 

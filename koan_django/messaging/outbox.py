@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from django.db import connections, router, transaction
 
+from koan_django.core import faults
 from koan_django.core.retry import RetryPolicy
 
 from . import events
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 LANES = 64
 #: How long a message waits after a failed publish: 1 s, 2 s, … 60 s, without end.
 BACKOFF = RetryPolicy(max_attempts=1_000_000, first_delay=timedelta(seconds=1), max_delay=timedelta(seconds=60))
+
+_BEFORE_COMMIT = faults.point("messaging.outbox.before_commit")
 
 
 def lane_of(envelope: Envelope) -> int:
@@ -55,6 +58,7 @@ def store(bus: str, envelopes: Sequence[Envelope], due: Due, error: str = "") ->
     with transaction.atomic(using=router.db_for_write(OutboxMessage)):
         OutboxMessage.objects.bulk_create(rows)
         events.record(events.event("sent", bus, each) for each in envelopes)
+        _BEFORE_COMMIT()
     return [Receipt(each.id, "accepted", bus) for each in envelopes]
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from django.db import transaction
 
-from koan_django.core import clock, health
+from koan_django.core import clock, faults, health
 from koan_django.core.exceptions import LeaseLostError
 from koan_django.core.leases import NamedLease, acquire
 from koan_django.core.redaction import redact_text
@@ -36,6 +36,8 @@ FRESH = timedelta(seconds=1)
 STANDBY_SECONDS = 2.0
 #: After an error of the database or the broker.
 PAUSE_SECONDS = 1.0
+_BEFORE_PUBLISH = faults.point("messaging.relay.before_publish")
+_PUBLISHED = faults.point("messaging.relay.published")
 
 
 class Relay(DatabaseThread):
@@ -77,7 +79,9 @@ class Relay(DatabaseThread):
             self.error = ""
             return STANDBY_SECONDS if rows is None else self.bus.options.poll_interval.total_seconds()
         with span("messaging.relay", bus=self.bus.alias, messages=len(rows)):
+            _BEFORE_PUBLISH()
             outcomes = self.bus.publish([row.envelope() for row in rows])
+            _PUBLISHED()
         with self.turn():
             self._apply(rows, outcomes)
         stuck = next((outcome.reason for outcome in outcomes if outcome.state == "unsent"), "")

@@ -13,7 +13,7 @@ from django.db import router, transaction
 from django.db.models import Exists, F, OuterRef
 from django.utils import timezone
 
-from koan_django.core import audit
+from koan_django.core import audit, faults
 from koan_django.core.context import correlation
 from koan_django.core.functions import Now
 from koan_django.core.telemetry import emit
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 BATCH = 100
 #: Beats that start within this time of each other count as one start.
 STARTUP_WINDOW = timedelta(minutes=1)
+_BEFORE_COMMIT = faults.point("scheduling.fire.before_commit")
+_COMMITTED = faults.point("scheduling.fire.committed")
 
 
 def seconds_until_due() -> float | None:
@@ -93,6 +95,8 @@ def _fire(tasks: ScheduledTaskQuerySet, *, startup: bool = False) -> int:
         ScheduledTask.objects.using(tasks.db).filter(pk__in=[task.pk for task in claimed]).update(next_run_at=None)
         for task in missed:
             reschedule(task.pk, using=tasks.db)
+        _BEFORE_COMMIT()
+    _COMMITTED()
     made = TaskRun.objects.using(tasks.db).filter(uuid__in=[run.uuid for run in runs]).select_related("task")
     for run in made if runs else ():
         emit("scheduling.fired", task=run.task.name, run=str(run.uuid), trigger=run.trigger)

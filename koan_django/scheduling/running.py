@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from celery.exceptions import SoftTimeLimitExceeded
 from django.db import close_old_connections
 
+from koan_django.core import faults
 from koan_django.core.context import correlation, tenant
 from koan_django.core.dispatch import LIMIT_GRACE
 from koan_django.core.redaction import redact_text
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .declarations import Declaration
 
 logger = logging.getLogger(__name__)
+_BEFORE_RECORD = faults.point("scheduling.run.before_record")
 
 
 def execute(pk: int) -> None:
@@ -92,6 +94,7 @@ def _failure(handle: Run, error: Exception) -> Outcome:
 
 
 def _record(run: TaskRun, handle: Run, held: Held, outcome: Outcome) -> None:
+    _BEFORE_RECORD()
     close_old_connections()  # a restart of the database during the run must not cost its record
     try:
         finish(run, held, outcome, handle.elapsed, handle.values())

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .clock import FrozenClock as FrozenClock
     from .clock import frozen_clock as frozen_clock
+    from .faults import Fault as Fault
+    from .faults import fault as fault
     from .secrets import static_secrets as static_secrets
     from .settings import override_koan as override_koan
 
-__all__ = ["FrozenClock", "frozen_clock", "override_koan", "static_secrets"]
+__all__ = ["Fault", "FrozenClock", "fault", "frozen_clock", "override_koan", "static_secrets"]
 
 if not TYPE_CHECKING:
     from koan_django.core.faces import lazy
@@ -19,7 +21,9 @@ if not TYPE_CHECKING:
     __getattr__ = lazy(
         __name__,
         {
+            "Fault": "faults",
             "FrozenClock": "clock",
+            "fault": "faults",
             "frozen_clock": "clock",
             "override_koan": "settings",
             "static_secrets": "secrets",

@@ -21,6 +21,7 @@ from koan_django.core.classification import is_transient
 from koan_django.storage import InvalidKeyError, ObjectExistsError, StorageFullError, StorageUnavailableError
 from koan_django.storage.drivers.base import walk
 from koan_django.storage.drivers.local import LocalDriver
+from koan_django.testing.faults import environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -182,6 +183,9 @@ settings.configure(INSTALLED_APPS=[], USE_TZ=True)
 django.setup()
 from django.core.files.storage import FileSystemStorage
 from koan_django.storage.drivers.local import LocalDriver
+from koan_django.testing.faults import arm_from_environment
+
+arm_from_environment()
 
 class Slow:
     def __init__(self, fill, blocks, pause):
@@ -203,12 +207,14 @@ while True:
 
 
 @pytest.fixture
-def writer(root: Path) -> Iterator[Callable[[float], subprocess.Popen[str]]]:
+def writer(root: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
 
-    def start(pause: float) -> subprocess.Popen[str]:
+    def start(pause: float, **environ: str) -> subprocess.Popen[str]:
         arguments = [sys.executable, "-c", WRITER, str(root), str(pause)]
-        process = subprocess.Popen(arguments, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            arguments, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, env={**os.environ, **environ}
+        )
         started.append(process)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -230,7 +236,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
 
 
 def test_killed_in_mid_write_leaves_the_old_object_whole(
-    root: Path, driver: LocalDriver, writer: Callable[[float], subprocess.Popen[str]]
+    root: Path, driver: LocalDriver, writer: Callable[..., subprocess.Popen[str]]
 ) -> None:
     driver.put("photo", io.BytesIO(b"old"))
     process = writer(0.2)
@@ -244,18 +250,16 @@ def test_killed_in_mid_write_leaves_the_old_object_whole(
     assert files_in(root) == ["photo"]
 
 
-def test_killed_at_any_moment_leaves_an_old_object_or_a_new_one(
-    root: Path, driver: LocalDriver, writer: Callable[[float], subprocess.Popen[str]]
+@pytest.mark.parametrize(
+    ("point", "left"), [("storage.local.before_replace", b"old"), ("storage.local.replaced", b"b" * 65536 * 20)]
+)
+def test_killed_around_the_replacement_leaves_the_old_object_or_the_new_one(
+    root: Path, driver: LocalDriver, writer: Callable[..., subprocess.Popen[str]], point: str, left: bytes
 ) -> None:
-    whole = {b"a" * 65536 * 20, b"b" * 65536 * 20}
-    for number in range(4):
-        process = writer(0)
-        wait_for(lambda: driver.exists("photo"))
-        time.sleep(0.01 + 0.017 * number)  # another moment each time; every one of them must be safe
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert (root / "photo").read_bytes() in whole
-        driver.delete("photo")
+    driver.put("photo", io.BytesIO(b"old"))
+    assert writer(0, **environment(point)).wait(20) == -signal.SIGKILL
+    assert (root / "photo").read_bytes() == left
+    assert [found.key for found in walk(driver)] == ["photo"]
 
 
 FULL = """

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
-from koan_django.core import clock
+from koan_django.core import clock, faults
 from koan_django.storage import keys
 from koan_django.storage.exceptions import ObjectExistsError, RangeError
 from koan_django.storage.streams import BLOCK, HashingReader, StoredRange, sha256_of
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from koan_django.storage.streams import Readable
 
+_BEFORE_REPLACE = faults.point("storage.local.before_replace")
+_REPLACED = faults.point("storage.local.replaced")
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 #: What file systems without hard links say.
@@ -180,10 +182,12 @@ class LocalDriver(Driver):
         if mode is not None:
             os.fchmod(descriptor, mode)
         os.fsync(descriptor)
+        _BEFORE_REPLACE()
         if overwrite:
             os.replace(temporary, leaf, src_dir_fd=folder, dst_dir_fd=folder)
         else:
             _link(temporary, folder, leaf, key)
+        _REPLACED()
         os.fsync(folder)
 
 
