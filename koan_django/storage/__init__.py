@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .backends import ProfileStorage as ProfileStorage
     from .drivers.base import Capability as Capability
+    from .drivers.base import PresignedUpload as PresignedUpload
     from .exceptions import CapabilityError as CapabilityError
     from .exceptions import InvalidKeyError as InvalidKeyError
     from .exceptions import ObjectExistsError as ObjectExistsError
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from .exceptions import RangeError as RangeError
     from .exceptions import StorageError as StorageError
     from .exceptions import StorageFullError as StorageFullError
+    from .exceptions import StorageRefusedError as StorageRefusedError
     from .exceptions import StorageUnavailableError as StorageUnavailableError
     from .exceptions import TransferConflictError as TransferConflictError
     from .exceptions import VerificationError as VerificationError
@@ -27,12 +29,14 @@ __all__ = [
     "InvalidKeyError",
     "ObjectExistsError",
     "ObjectNotFoundError",
+    "PresignedUpload",
     "ProfileError",
     "ProfileRefusedError",
     "ProfileStorage",
     "RangeError",
     "StorageError",
     "StorageFullError",
+    "StorageRefusedError",
     "StorageUnavailableError",
     "StoredFile",
     "StoredFileField",
@@ -46,6 +50,7 @@ if not TYPE_CHECKING:
 
     _HOMES = {
         "Capability": "drivers.base",
+        "PresignedUpload": "drivers.base",
         "ProfileStorage": "backends",
         "StoredFile": "storedfile",
         "StoredFileField": "fields",

@@ -92,7 +92,7 @@ class ProfileStorage(Storage):
 
     def listdir(self, path: str) -> tuple[list[str], list[str]]:
         """Return the folders and files directly in ``path``."""
-        base = self.profile.at(path.strip("/")) + "/" if path.strip("/") else _root(self.profile)
+        base = self.profile.at(path.strip("/")) + "/" if path.strip("/") else self.profile.base
         below = [found.key.removeprefix(base) for found in walk(self.profile.driver, base)]
         folders = {key.partition("/")[0] for key in below if "/" in key}
         return sorted(folders), [key for key in below if "/" not in key]
@@ -114,7 +114,3 @@ class ProfileStorage(Storage):
                 return operations.put(self.profile, name, rewound(content), content_type=media_type).key
             except ObjectExistsError:
                 name = self.get_alternative_name(root, extension)
-
-
-def _root(profile: Profile) -> str:
-    return f"{profile.options.container}/" if profile.options.container else ""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 #: Drivers by the backend class they serve; its subclasses are served too.
 DRIVERS: Mapping[str, str] = {
     "django.core.files.storage.filesystem.FileSystemStorage": "koan_django.storage.drivers.local.LocalDriver",
+    "storages.backends.s3.S3Storage": "koan_django.storage.drivers.s3.S3Driver",
 }
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 from koan_django.core.conf import section
 from koan_django.core.suggestions import did_you_mean
 
+from .drivers.base import Capability
 from .keys import problem
 
 Fallback = Literal["disabled", "single-profile-only", "named-default"]
@@ -22,12 +23,14 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 class ProfileOptions:
     """One profile: an alias of Django's ``STORAGES``, and the folder inside it that holds the profile's objects.
 
-    ``driver`` is a dotted path for a backend that storage does not know.
+    ``driver`` is a dotted path for a backend that storage does not know. ``without`` names capabilities that this store
+    lacks although others of its kind have them; ``koan_storage_doctor`` finds them.
     """
 
     storage: str
     container: str = ""
     driver: str | None = None
+    without: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.storage:
@@ -35,6 +38,10 @@ class ProfileOptions:
         wrong = problem(self.container) if self.container else ""
         if wrong:
             raise ValueError(f"CONTAINER {self.container!r} {wrong}")
+        known = [capability.value for capability in Capability]
+        for name in self.without:
+            if name not in known:
+                raise ValueError(f"WITHOUT: there is no capability {name!r}{did_you_mean(name, known)}")
 
 
 def _zero() -> Mapping[str, ProfileOptions]:

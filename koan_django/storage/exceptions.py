@@ -60,6 +60,10 @@ class StorageFullError(StorageError):
     transient: ClassVar[bool] = True
 
 
+class StorageRefusedError(StorageError):
+    """The store refuses for a reason that no repetition changes: credentials, permission, a bucket that is missing."""
+
+
 class StorageUnavailableError(StorageError):
     """The store did not do what it should: an I/O error, a missing mount, no permission."""
 

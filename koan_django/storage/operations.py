@@ -94,12 +94,13 @@ def copy(source: Profile, key: str, target: Profile, new_key: str, *, sha256: st
 
 
 def _copy(source: Profile, old: str, target: Profile, new: str, content_type: str) -> None:
-    if source.driver.place == target.driver.place and Capability.SERVER_COPY in target.capabilities:
+    if Capability.SERVER_COPY in target.capabilities:
         try:
-            target.driver.copy_within(old, new)
+            target.driver.copy_from(source.driver, old, new)
         except CapabilityError:
-            pass  # declared, but not for this object
+            pass  # the stores are too far apart, or refuse this object
         else:
             return
+    media_type = content_type or source.driver.stat(old).content_type
     with source.driver.open(old) as stream:
-        target.driver.put(new, stream, content_type=content_type)
+        target.driver.put(new, stream, content_type=media_type)

@@ -14,13 +14,11 @@ from koan_django.core.suggestions import did_you_mean
 
 from . import backing, keys
 from .conf import ProfileOptions, options
-from .drivers.base import Driver, lacks
+from .drivers.base import Capability, Driver, lacks
 from .exceptions import NoURLError, ProfileError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from .drivers.base import Capability
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +40,11 @@ class Profile:
         """The store and the container in it: two profiles of one place would share their objects."""
         return f"{self.driver.place}/{self.options.container}"
 
+    @property
+    def base(self) -> str:
+        """What the driver's keys of this profile begin with."""
+        return f"{self.options.container}/" if self.options.container else ""
+
     def require(self, capability: Capability) -> None:
         """Raise ``CapabilityError`` unless the store can do this."""
         if capability not in self.driver.capabilities:
@@ -54,14 +57,14 @@ class Profile:
 
     def url(self, key: str) -> str:
         """Return an address of the object; raises ``NoURLError`` where the backend has no base URL."""
-        base = getattr(self.backend, "base_url", "")
-        if base in (None, "", get_script_prefix()):  # what Django makes of a MEDIA_URL that is not set
+        unset = (None, "", get_script_prefix())  # the last is what Django makes of a MEDIA_URL that is not set
+        if hasattr(self.backend, "base_url") and self.backend.base_url in unset:
             raise NoURLError(
                 f"objects of the profile {self.name!r} have no URL",
                 why="its backend has no base_url, and MEDIA_URL is not set",
                 fix="Serve them by a view, or set one of the two.",
             )
-        return str(self.backend.url(self.at(key)))
+        return self.driver.url(self.at(key))
 
     def __str__(self) -> str:
         return self.name
@@ -117,7 +120,9 @@ class Profiles(Mapping[str, Profile]):
                 fix="Configure it; objects stored under it stay where they are meanwhile.",
             )
         backend = backing.instance(chosen.storage)
-        return Profile(name, chosen, backend, backing.driver_class(type(backend), chosen.driver)(backend))
+        driver = backing.driver_class(type(backend), chosen.driver)(backend)
+        driver.capabilities -= set(map(Capability, chosen.without))
+        return Profile(name, chosen, backend, driver)
 
 
 #: The profiles of the settings, by name: ``profiles["hot"]``.

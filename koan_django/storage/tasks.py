@@ -33,9 +33,10 @@ def sweep() -> None:
     swept: set[str] = set()
     for name in profiles:
         try:
-            driver = profiles[name].driver
-            if driver.place not in swept:
-                swept.add(driver.place)
-                logger.info("%d broken-off writes removed from %s", driver.sweep(BROKEN_OFF), driver.place)
+            profile = profiles[name]
+            if profile.place not in swept:
+                swept.add(profile.place)
+                count = profile.driver.sweep(BROKEN_OFF, profile.base)
+                logger.info("%d broken-off writes removed from %s", count, profile.place)
         except Exception:
             logger.exception("The profile %s could not be swept; the next run tries again", name)

@@ -104,9 +104,12 @@ class S3(Server):
         try:
             yield made
         finally:
-            for key in made.objects():
-                self.client.delete_object(Bucket=made.name, Key=key)
-            self.client.delete_bucket(Bucket=made.name)
+            try:
+                self.client.delete_bucket(Bucket=made.name)  # SeaweedFS deletes it with what is in it
+            except self.client.exceptions.ClientError:
+                for key in made.objects():
+                    self.client.delete_object(Bucket=made.name, Key=key)
+                self.client.delete_bucket(Bucket=made.name)
 
     def exports(self) -> dict[str, str]:
         return {self.variable: self.url}

@@ -65,7 +65,7 @@ def test_profiles_are_shown_with_state_and_settings(boss: Any, waiting: Tombston
     listed = boss.get(reverse(f"{PROFILES}_changelist")).content.decode()
     assert "missing in the settings" in listed
     page = boss.get(reverse(f"{PROFILES}_change", args=[StorageProfile.objects.get(name="hot").pk])).content.decode()
-    assert "atomic-replace, exclusive-create, list, range, server-copy" in page
+    assert "atomic-replace, exclusive-create, list, ordered-list, range, server-copy" in page
     assert f"{reverse(f'{TOMBSTONES}_changelist')}?profile__exact=hot" in page
     assert "FileSystemStorage" in page
     gone = boss.get(reverse(f"{PROFILES}_change", args=[StorageProfile.objects.get(name="old").pk])).content.decode()

@@ -7,12 +7,13 @@ what it can do. Keys are whole keys within the backend; errors are those of :mod
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, BinaryIO, ClassVar, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol
 
-from koan_django.storage.exceptions import CapabilityError
+from koan_django.storage.exceptions import CapabilityError, NoURLError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,9 +35,17 @@ class Capability(StrEnum):
     SERVER_COPY = "server-copy"
     """Copy within the store, without the bytes passing through this process."""
     LIST = "list"
-    """List keys in order, in pages."""
+    """List keys in pages."""
+    ORDERED_LIST = "ordered-list"
+    """List keys in their order, which is that of their bytes in UTF-8."""
     PRESIGNED_GET = "presigned-get"
     """Sign an address from which an object can be read for a while."""
+    PRESIGNED_PUT = "presigned-put"
+    """Sign an address to which an object can be sent for a while."""
+    PRESIGNED_POST = "presigned-post"
+    """Sign a form by which an object can be sent for a while, no larger than it says."""
+    CHECKSUM = "checksum"
+    """Refuse what does not have the SHA-256 that was sent along, and keep that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,16 +61,31 @@ class ObjectStat:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some objects in the order of their keys; ``cursor`` asks for the next page and is ``None`` on the last."""
+    """Some objects; ``cursor`` asks for the next page, and is ``None`` on the last."""
 
     objects: tuple[ObjectStat, ...]
     cursor: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class PresignedUpload:
+    """How a client sends one object straight to the store.
+
+    ``PUT``: the bytes are the body, sent with exactly these ``headers``. ``POST``: a multipart form with these
+    ``fields`` first and the file, in a field called ``file``, last.
+    """
+
+    method: Literal["PUT", "POST"]
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
 class Driver(Protocol):
     """One store. Made once per profile and shared by threads; holds nothing that a fork would break."""
 
-    capabilities: ClassVar[frozenset[Capability]] = frozenset()
+    #: What this store can do. ``WITHOUT`` of the profile takes away what its settings deny.
+    capabilities: frozenset[Capability] = frozenset()
 
     def __init__(self, storage: Storage) -> None:
         """Stand on ``storage``; open nothing yet."""
@@ -99,23 +123,57 @@ class Driver(Protocol):
         """Copy an object inside the store."""
         raise lacks(self, Capability.SERVER_COPY)
 
+    def copy_from(self, origin: Driver, source: str, target: str, *, overwrite: bool = False) -> ObjectStat:
+        """Copy an object of another driver without its bytes passing through here.
+
+        Raises ``CapabilityError`` where the stores are too far apart, or when they refuse.
+        """
+        if origin.place != self.place:
+            raise lacks(self, Capability.SERVER_COPY)
+        return self.copy_within(source, target, overwrite=overwrite)
+
     def checksum(self, key: str) -> str:
         """Return the SHA-256 of the bytes as the store holds them now, by reading them where it keeps none."""
 
-    def list(self, prefix: str = "", *, after: str = "", limit: int = 1000) -> Page:
-        """Return at most ``limit`` objects whose key begins with ``prefix`` and comes behind ``after``."""
+    def list(self, prefix: str = "", *, after: str = "", cursor: str = "", limit: int = 1000) -> Page:
+        """Return at most ``limit`` objects whose key begins with ``prefix`` and comes behind ``after``.
+
+        In the order of keys where the store has ``ORDERED_LIST``, in an order of its own otherwise. ``cursor`` is that
+        of the page before, and then takes the place of ``after``.
+        """
         raise lacks(self, Capability.LIST)
 
-    def sweep(self, age: timedelta) -> int:
-        """Remove what writes left that broke off longer than ``age`` ago; return how many."""
+    def sweep(self, age: timedelta, prefix: str = "") -> int:
+        """Remove what writes left that broke off longer than ``age`` ago; return how many.
+
+        Where others may write to the store as well, only what was meant to be a key below ``prefix``.
+        """
         return 0
 
     def probe(self) -> None:
         """Raise unless an object could be stored now. Cheap: asked before a process is called ready."""
 
-    def presign_get(self, key: str, expires: timedelta) -> str:
-        """Return an address that reads the object until ``expires`` from now."""
+    def url(self, key: str) -> str:
+        """Return the address that the backend gives to the object; raises ``NoURLError``."""
+        raise NoURLError(f"{type(self).__name__} knows no addresses", fix="Serve its objects by a view.")
+
+    def presign_get(self, key: str, expires: timedelta, *, disposition: str = "", content_type: str = "") -> str:
+        """Return an address that reads the object until ``expires`` from now, with these headers in the answer."""
         raise lacks(self, Capability.PRESIGNED_GET)
+
+    def presign_put(self, key: str, expires: timedelta, *, content_type: str = "") -> PresignedUpload:
+        """Return how the object can be sent until ``expires`` from now."""
+        raise lacks(self, Capability.PRESIGNED_PUT)
+
+    def presign_post(
+        self, key: str, expires: timedelta, *, content_type: str = "", max_size: int | None = None
+    ) -> PresignedUpload:
+        """Return a form that sends the object until ``expires`` from now, if it has at most ``max_size`` bytes."""
+        raise lacks(self, Capability.PRESIGNED_POST)
+
+    def verifies(self, key: str) -> bool:
+        """Whether the store refuses a wrong SHA-256: tried with ``key``, which is not in use and will not be."""
+        return False
 
 
 def lacks(driver: Driver, capability: Capability) -> CapabilityError:
@@ -131,6 +189,6 @@ def walk(driver: Driver, prefix: str = "", *, page: int = 1000) -> Iterator[Obje
     """Iterate over all objects below ``prefix``, a page at a time."""
     cursor: str | None = ""
     while cursor is not None:
-        found = driver.list(prefix, after=cursor, limit=page)
+        found = driver.list(prefix, cursor=cursor, limit=page)
         yield from found.objects
         cursor = found.cursor

@@ -15,7 +15,7 @@ import stat
 import uuid
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from koan_django.core import clock, faults
 from koan_django.storage import keys
@@ -46,13 +46,14 @@ _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 class LocalDriver(Driver):
     """Files on a disk that this machine has mounted. Serves every subclass of ``FileSystemStorage``."""
 
-    capabilities: ClassVar[frozenset[Capability]] = frozenset(
+    capabilities: frozenset[Capability] = frozenset(
         {
             Capability.RANGE,
             Capability.EXCLUSIVE_CREATE,
             Capability.ATOMIC_REPLACE,
             Capability.SERVER_COPY,
             Capability.LIST,
+            Capability.ORDERED_LIST,
         }
     )
 
@@ -137,15 +138,19 @@ class LocalDriver(Driver):
         with self.open(key) as stream:
             return sha256_of(stream)
 
-    def list(self, prefix: str = "", *, after: str = "", limit: int = 1000) -> Page:
+    def list(self, prefix: str = "", *, after: str = "", cursor: str = "", limit: int = 1000) -> Page:
         with translated(prefix):
-            found = tree.objects(self.root, prefix, after, limit + 1)
+            found = tree.objects(self.root, prefix, cursor or after, limit + 1)
         shown = tuple(_stat_of(key, status) for key, status in found[:limit])
         return Page(shown, shown[-1].key if len(found) > limit else None)
 
-    def sweep(self, age: timedelta) -> int:
+    def sweep(self, age: timedelta, prefix: str = "") -> int:
+        """Remove the hidden files that broken-off writes left, wherever: their name says whose they are."""
         before = (clock.now() - age).timestamp()
         return tree.remove_hidden(self.root, before)
+
+    def url(self, key: str) -> str:
+        return str(self._storage.url(key))
 
     def probe(self) -> None:
         """Write and remove a hidden file; without the folder, ask whether it may be made."""

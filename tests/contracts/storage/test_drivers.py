@@ -23,6 +23,8 @@ from koan_django.storage import (
 from koan_django.storage.drivers.base import Capability, walk
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from koan_django.storage.drivers.base import Driver
 
 BIG = bytes(range(256)) * 12_345  # several blocks, and no round number of them
@@ -55,6 +57,12 @@ class Broken:
 
 def put(driver: Driver, key: str, data: bytes, **options: Any) -> Any:
     return driver.put(key, io.BytesIO(data), **options)
+
+
+def in_order(driver: Driver, keys: Iterable[str]) -> list[str]:
+    """Return keys as the store lists them, sorted where it promises no order."""
+    found = list(keys)
+    return found if Capability.ORDERED_LIST in driver.capabilities else sorted(found)
 
 
 def read(driver: Driver, key: str) -> bytes:
@@ -279,27 +287,29 @@ LISTED = [key for key in KEYS if key not in ("a", "a/b")]
 
 def test_a_list_has_exact_keys_in_order(filled: Driver) -> None:
     page = filled.list()
-    assert [found.key for found in page.objects] == sorted(LISTED)
+    assert in_order(filled, (found.key for found in page.objects)) == sorted(LISTED)
     assert page.cursor is None
     assert {found.key: found.size for found in page.objects} == {key: len(key.encode()) for key in LISTED}
 
 
 @pytest.mark.parametrize("prefix", ["a", "a/", "a/b", "b/1", "b/1/", "ü", "no", "日本/写真", "a-"])
 def test_a_prefix_is_text_and_not_a_folder(filled: Driver, prefix: str) -> None:
-    assert [found.key for found in filled.list(prefix).objects] == sorted(k for k in LISTED if k.startswith(prefix))
+    found = in_order(filled, (found.key for found in filled.list(prefix).objects))
+    assert found == sorted(k for k in LISTED if k.startswith(prefix))
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, len(LISTED), 100])
 def test_pages_join_to_the_whole(filled: Driver, limit: int) -> None:
-    assert [found.key for found in walk(filled, page=limit)] == sorted(LISTED)
-    assert [found.key for found in walk(filled, "a", page=limit)] == sorted(k for k in LISTED if k.startswith("a"))
+    assert in_order(filled, (found.key for found in walk(filled, page=limit))) == sorted(LISTED)
+    below = in_order(filled, (found.key for found in walk(filled, "a", page=limit)))
+    assert below == sorted(k for k in LISTED if k.startswith("a"))
 
 
 PATHS = st.lists(st.sampled_from("ab-0"), min_size=1, max_size=3).map("/".join)
 
 
 @given(keys=st.sets(PATHS, max_size=8), data=st.data())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_page_is_what_sorting_says(driver: Driver, keys: set[str], data: Any) -> None:
     base = f"{uuid.uuid4().hex}/"  # examples share one store
     folders = {key[:at] for key in keys for at, char in enumerate(key) if char == "/"}
@@ -309,9 +319,12 @@ def test_any_page_is_what_sorting_says(driver: Driver, keys: set[str], data: Any
     prefix = base + data.draw(st.sampled_from(["", "a", "a/", "b", "-", "a-", "0/b"]))
     after = base + data.draw(st.sampled_from(["", "a", "a/b", "a-", "b/", "0/b/a"]))
     expected = [key for key in there if key.startswith(prefix) and key > after]
-    page = driver.list(prefix, after=after, limit=3)
-    assert [found.key for found in page.objects] == expected[:3]
-    assert page.cursor == (expected[2] if len(expected) > 3 else None)
+    if Capability.ORDERED_LIST in driver.capabilities:
+        page = driver.list(prefix, after=after, limit=3)
+        assert [found.key for found in page.objects] == expected[:3]
+        assert (page.cursor is not None) == (len(expected) > 3)
+    else:
+        assert sorted(found.key for found in walk(driver, prefix, page=3)) == [k for k in there if k.startswith(prefix)]
 
 
 ODD = [
