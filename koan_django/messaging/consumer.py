@@ -108,6 +108,7 @@ class Consumer(DatabaseThread):
             try:
                 self.open()
                 self.consuming, self.error = True, ""
+                logger.info("Consuming the bus %s: %s", self.bus.alias, ", ".join(sorted(self.groups)))
                 self._loop()
             except Exception as error:
                 self._note(error)

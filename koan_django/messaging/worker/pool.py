@@ -17,6 +17,10 @@ from koan_django.messaging.verdicts import Verdict, postponed
 
 logger = logging.getLogger(__name__)
 
+#: Without an event loop Celery waits so long for the result of a child that has died. Its own 10 s would hold up the
+#: batch; a result that does come later is a duplicate.
+LOST_SECONDS = 2.0
+
 
 @dataclass(eq=False, slots=True)
 class _Job:
@@ -101,6 +105,7 @@ class CeleryPool:
                 (batch.bus, batch.group, batch.deliveries),
                 {},
                 waitforslot=False,
+                lost_worker_timeout=LOST_SECONDS,
                 callback=lambda verdicts: self._finish(job, verdicts),
                 error_callback=lambda *_args, **_kwargs: self._finish(job, None),
             )

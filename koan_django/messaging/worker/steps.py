@@ -62,7 +62,6 @@ class BusConsumerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery 
         _State.pool = CeleryPool(consumer.pool, consumer.hub)
         _State.runner = BusRunner(_State.pool)
         _State.runner.start()
-        logger.info("Consuming %s", ", ".join(thread.bus.alias for thread in _State.runner.consumers) or "no bus")
 
 
 class BusWorkerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is not typed

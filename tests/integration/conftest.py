@@ -1,0 +1,124 @@
+"""Live Celery workers, which share the database of the test."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group
+from django.db import connection
+
+from koan_django.messaging import handlers
+from koan_django.messaging.buses import registry
+from koan_django.messaging.models import MessageEvent
+from koan_django.testing import override_koan
+from tests.services.fixtures import StartProcess
+from tests.services.process import Process
+from tests.services.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+
+
+class Live:
+    """A project with its folder. ``use`` says on which bus and broker it runs; the test itself sends on that bus."""
+
+    def __init__(self, folder: Path, process: StartProcess) -> None:
+        self.folder = folder
+        self._process = process
+        self._settings: dict[str, Any] = {}
+        self._override: Any = None
+        self._workers: list[Process] = []
+        for name in ("queue", "control"):
+            (folder / name).mkdir()
+
+    def use(self, bus: str, broker: str = "filesystem://", **options: Any) -> None:
+        """Run on ``bus``, with Celery on ``broker``."""
+        retry = {"FIRST_DELAY": 0.2, "FACTOR": 1, "MAX_DELAY": 0.2, "MAX_ATTEMPTS": 3, "JITTER": 0}
+        usual = {"URL": bus, "PREFIX": f"l{uuid.uuid4().hex[:6]}", "LEASE": 2, "POLL_INTERVAL": 0.02, "RETRY": retry}
+        messaging = {"BUSES": {"main": usual | options}}
+        self._settings = {
+            "folder": str(self.folder),
+            "database": {"NAME": str(connection.settings_dict["NAME"])},
+            "broker": broker,
+            "koan": {"MESSAGING": messaging, "INBOX": {"LEASE": 5}},
+        }
+        self._override = override_koan(MESSAGING=messaging)
+        self._override.enable()
+
+    def end(self) -> None:
+        for worker in self._workers:
+            worker.kill()
+        if self._override is not None:
+            registry.reset()
+            self._override.disable()
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "tests.integration.project.settings",
+            "KOAN_LIVE": json.dumps(self._settings),
+        }
+
+    def worker(
+        self, *options: str, pool: str = "prefork", size: int = 2, says: str = "Consuming the bus main"
+    ) -> Process:
+        """Start a worker and wait until it consumes."""
+        argv = [sys.executable, "-m", "celery", "-A", "tests.integration.project", "worker", "-l", "info"]
+        made = self._process("worker", [*argv, "-P", pool, "-c", str(size), *options], env=self.env, cwd=ROOT)
+        self._workers.append(made)
+        made.expect(says, timeout=60)
+        return made
+
+    def calls(self) -> list[tuple[int, int, int]]:
+        """(number, attempt, pid) of every call of a handler."""
+        file = self.folder / "calls.txt"
+        lines = file.read_text().splitlines() if file.exists() else []
+        return [(int(number), int(attempt), int(pid)) for number, attempt, pid in map(str.split, lines)]
+
+    def effects(self) -> Counter[int]:
+        """How often each number had its effect."""
+        return Counter(int(name.split()[0]) for name in Group.objects.values_list("name", flat=True))
+
+    def once(self, count: int, seconds: float = 60) -> None:
+        """Wait until the numbers below ``count`` have had their effects, and see that each had it once."""
+        wait_until(lambda: len(self.effects()) >= count, seconds, f"{count} effects")
+        wait_until(lambda: kinds()["handled"] >= count, seconds, f"{count} handled messages")
+        assert self.effects() == Counter(range(count))
+
+
+def kinds() -> Counter[str]:
+    """How many events of each kind there are."""
+    return Counter(MessageEvent.objects.values_list("kind", flat=True))
+
+
+@pytest.fixture
+def live(tmp_path: Path, process: StartProcess, transactional_db: None) -> Iterator[Live]:
+    """A project whose messages this test can send: its handlers are known here for as long as the test lasts."""
+    before = dict(handlers._handlers)
+    from tests.integration.project import handlers as project
+
+    for function in (project.work, project.long_work):
+        _declare(function)
+    made = Live(tmp_path, process)
+    yield made
+    made.end()
+    handlers._handlers.clear()
+    handlers._handlers.update(before)
+
+
+def _declare(function: Any) -> None:
+    from koan_django.messaging import handler
+    from tests.integration.project.messages import LongWork, Work
+
+    if function.__name__ == "work":
+        handler(Work, group="work", name="live.work")(function)
+    else:
+        handler(LongWork, group="long", name="live.long", atomic=False)(function)

@@ -1,0 +1,25 @@
+"""What the live workers are told to do."""
+
+from koan_django.messaging import Message
+
+
+class Work(Message):
+    """``seconds`` of work. ``dies`` is the number of attempts that end the process they run in."""
+
+    number: int
+    seconds: float = 0.0
+    dies: int = 0
+
+    class Meta:
+        alias = "live.work"
+
+
+class LongWork(Message):
+    """The same outside a transaction, under a lease of the inbox."""
+
+    number: int
+    seconds: float = 0.0
+    dies: int = 0
+
+    class Meta:
+        alias = "live.long"
