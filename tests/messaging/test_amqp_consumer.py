@@ -86,12 +86,13 @@ def test_connections_that_are_cut_while_messages_flow_cost_nothing(
     assert not OutboxMessage.objects.exists()
 
 
-def test_a_broker_that_is_stopped_and_started_is_consumed_again(
-    use_bus: UseBus, rabbitmq: RabbitMQ, vhost: Vhost
-) -> None:
-    if rabbitmq.source() != "binaries":
-        pytest.skip("only a broker that was started here can be stopped")
-    use_bus(vhost.url)
+def test_a_broker_that_is_stopped_and_started_is_consumed_again(use_bus: UseBus, own_rabbitmq: RabbitMQ) -> None:
+    with own_rabbitmq.vhost() as vhost:
+        use_bus(vhost.url)
+        _stop_and_start(own_rabbitmq)
+
+
+def _stop_and_start(rabbitmq: RabbitMQ) -> None:
     with listening(OrderPlaced, effect, group="billing"), running() as runner:
         send_many([OrderPlaced(number) for number in range(20)])
         rabbitmq.control("stop_app")

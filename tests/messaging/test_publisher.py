@@ -264,13 +264,12 @@ def test_an_idle_connection_is_kept_alive_and_a_dead_one_is_noticed(
 
 
 def test_a_broker_that_is_short_of_memory_gets_nothing_and_nothing_false_is_said(
-    make: Callable[..., Publisher], rabbitmq: RabbitMQ, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., Publisher], own_rabbitmq: RabbitMQ, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publishers, "GRACE_SECONDS", 60)
-    if rabbitmq.source() != "binaries":
-        pytest.skip("only a broker that was started here can be made to raise an alarm")
-    publisher = make(confirm=0.5)
-    with wired(vhost.url) as wire:
+    rabbitmq = own_rabbitmq
+    with rabbitmq.vhost() as vhost, wired(vhost.url) as wire:
+        publisher = make(vhost.url, confirm=0.5)
         good = wire.queue("good")
         assert states(publisher, ("", good)) == ["confirmed"]
         rabbitmq.control("set_vm_memory_high_watermark", "absolute", "1MB")

@@ -43,6 +43,14 @@ def rabbitmq(pytestconfig: pytest.Config) -> Iterator[RabbitMQ]:
     yield from _serve(pytestconfig, RabbitMQ())
 
 
+@pytest.fixture(scope="session")
+def own_rabbitmq(pytestconfig: pytest.Config) -> Iterator[RabbitMQ]:
+    """A broker that a test may stop, or bring into trouble with ``control()``; the others do not use it."""
+    if RabbitMQ.source(shared=False) != "binaries":
+        pytest.skip("a broker can be controlled where its binaries are: install rabbitmq-server")
+    yield from _serve(pytestconfig, RabbitMQ(own=True))
+
+
 @pytest.fixture
 def vhost(rabbitmq: RabbitMQ) -> Iterator[Vhost]:
     """A virtual host for this test alone: ``name``, ``url``, ``queues()``."""

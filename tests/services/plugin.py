@@ -32,7 +32,8 @@ def evidence(item: pytest.Item, show: Callable[[], tuple[str, str]]) -> None:
 
 def needs(item: pytest.Item) -> set[str]:
     """Return the names of the requirements that ``item`` uses."""
-    used = set(getattr(item, "fixturenames", ())) & set(REQUIREMENTS)
+    names = getattr(item, "fixturenames", ())
+    used = {name.removeprefix("own_") for name in names} & set(REQUIREMENTS)
     return used.union(*(mark.args for mark in item.iter_markers("services")))
 
 
@@ -51,6 +52,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if needs(item) and item.get_closest_marker("services") is None:
             item.add_marker("services")
+        for name in getattr(item, "fixturenames", ()):
+            if name.startswith("own_"):  # spread over processes, each would start one
+                item.add_marker(pytest.mark.xdist_group(name))
     if unwanted():
         out = [item for item in items if item.get_closest_marker("services")]
         items[:] = [item for item in items if not item.get_closest_marker("services")]

@@ -36,9 +36,9 @@ class Requirement(ABC):
         """Return the program to start, if this machine has it."""
 
     @classmethod
-    def source(cls) -> Source | None:
-        """Return where it comes from, ``None`` when it is missing."""
-        if os.environ.get(cls.variable):
+    def source(cls, *, shared: bool = True) -> Source | None:
+        """Return where it comes from, ``None`` when it is missing. Without ``shared`` it has to be one's own."""
+        if shared and os.environ.get(cls.variable):
             return "environment"
         if cls.binary() is not None:
             return "binaries"

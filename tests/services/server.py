@@ -19,18 +19,19 @@ class ServerError(Exception):
 
 
 class Server(Requirement):
-    """One server, private to this run unless the environment names one."""
+    """One server, private to this run unless the environment names one; ``own`` is private to its caller."""
 
     contained: ClassVar[bool] = True
 
-    def __init__(self) -> None:
+    def __init__(self, *, own: bool = False) -> None:
+        self._own = own
         self._processes: list[Process] = []
         self._container: compose.Container | None = None
         self._folder: Path | None = None
 
     def start(self) -> None:
         """Start the server, or adopt the one that the environment names, and wait until it answers."""
-        source = self.source()
+        source = self.source(shared=not self._own)
         if source is None:
             raise ServerError(remedy([type(self)]))
         try:

@@ -31,9 +31,9 @@ def test_a_database_is_gone_afterwards_though_somebody_is_connected(postgres: Po
 @pytest.fixture
 def own() -> Postgres:
     """A server that a test may end."""
-    if Postgres.source() != "binaries":
-        pytest.skip("the server of this run is not started by it")
-    return Postgres()
+    if Postgres.source(shared=False) != "binaries":
+        pytest.skip("a server can be ended where its binaries are: install postgresql")
+    return Postgres(own=True)
 
 
 @pytest.mark.services("postgres")

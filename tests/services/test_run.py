@@ -41,6 +41,19 @@ def test_without_servers_the_command_is_not_run() -> None:
     assert "SERVICES=none: not run: false" in done.stderr
 
 
+def test_a_run_over_several_processes_shares_servers_and_keeps_its_own_database() -> None:
+    program = "import os; raise SystemExit(42 if 'KOAN_TEST_DATABASE_URL' in os.environ else 43)"
+    done = run("share", "postgres", "--", sys.executable, "-c", program, SERVICES="none")
+    assert done.returncode == 43, done.stderr
+
+
+@pytest.mark.services("postgres")
+def test_the_shared_server_is_named_to_the_command() -> None:
+    program = "import os; raise SystemExit(len({'KOAN_TEST_POSTGRES_URL', 'KOAN_TEST_DATABASE_URL'} & set(os.environ)))"
+    done = run("share", "postgres", "--", sys.executable, "-c", program)
+    assert done.returncode == 1, done.stderr
+
+
 def test_an_unknown_server_and_a_missing_command_are_refused() -> None:
     assert "invalid choice: 'oracle'" in run("run", "oracle", "--", "true").stderr
     assert "the command comes after --" in run("run", "postgres").stderr

@@ -14,7 +14,8 @@ from tests.acceptance.pictures import Scene, draw
 if TYPE_CHECKING:
     from .conftest import Gallery
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.services("chromium")]
+# One demo serves the whole walk, so it stays in one process.
+pytestmark = [pytest.mark.acceptance, pytest.mark.services("chromium"), pytest.mark.xdist_group("walk")]
 
 SETTLED = re.compile("published|archived")
 #: Milliseconds. A photograph takes a second or two; an archive run comes every five.
