@@ -20,5 +20,6 @@ settings.load_profile("koan")
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """A project's Celery in this process would take the jobs of every test, and there is no broker for them."""
-    if "sampleproject.celery" in sys.modules:
-        raise pytest.UsageError("a test module imports the sample project: use it in a process of its own")
+    for project in ("sampleproject.celery", "tests.integration.project.celery"):
+        if project in sys.modules:
+            raise pytest.UsageError(f"a test module imports {project}: use it in a process of its own")

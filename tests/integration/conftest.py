@@ -71,7 +71,7 @@ class Live:
         self, *options: str, pool: str = "prefork", size: int = 2, says: str = "Consuming the bus main"
     ) -> Process:
         """Start a worker and wait until it consumes."""
-        argv = [sys.executable, "-m", "celery", "-A", "tests.integration.project", "worker", "-l", "info"]
+        argv = [sys.executable, "-m", "celery", "-A", "tests.integration.project.celery", "worker", "-l", "info"]
         made = self._process("worker", [*argv, "-P", pool, "-c", str(size), *options], env=self.env, cwd=ROOT)
         self._workers.append(made)
         made.expect(says, timeout=60)

@@ -82,6 +82,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Iterator[None]:
     report: pytest.TestReport = yield  # type: ignore[misc]  # pytest sends it
+    # Between the processes of a run only what can be encoded travels.
+    report.sections = [(title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections]
     if report.failed:
         for show in item.stash.get(EVIDENCE, []):
             report.sections.append(_safely(show))
