@@ -34,6 +34,9 @@ BATCH = 500
 LEASE_SPARE = timedelta(seconds=10)
 FRESH = timedelta(seconds=1)
 STANDBY_SECONDS = 2.0
+#: A message that reaches nobody is tried so often before it is parked, over about three minutes: the worker that
+#: declares the queue may still be starting.
+UNROUTABLE_TRIES = 8
 #: After an error of the database or the broker.
 PAUSE_SECONDS = 1.0
 _BEFORE_PUBLISH = faults.point("messaging.relay.before_publish")
@@ -118,7 +121,7 @@ class Relay(DatabaseThread):
             for row, outcome in zip(rows, outcomes, strict=True):
                 if outcome.state == "confirmed":
                     confirmed.append(row)
-                elif outcome.state in ("returned", "impossible"):
+                elif self._is_hopeless(row, outcome):
                     outbox.park(row.pk, outcome.reason)
                     events.record([events.event("parked", self.bus.alias, row.envelope(), detail=outcome.reason)])
                 elif outcome.state != "unsent":  # those wait for the broker, and are tried again together
@@ -128,6 +131,9 @@ class Relay(DatabaseThread):
             outbox.filter(pk__in=[row.pk for row in confirmed])._raw_delete(outbox.db)
             events.record(events.event("published", self.bus.alias, row.envelope()) for row in confirmed)
         self.published += len(confirmed)
+
+    def _is_hopeless(self, row: OutboxMessage, outcome: Outcome) -> bool:
+        return outcome.state == "impossible" or (outcome.state == "returned" and row.tries + 1 >= UNROUTABLE_TRIES)
 
     def _let_go(self) -> None:
         if self._held is not None:

@@ -148,7 +148,7 @@ def test_a_consumer_that_starts_while_the_broker_is_down_consumes_when_it_comes(
         proxy.open()
         recovers(runner)
         wait_until(settled(1), 20, "the message to be handled")
-    assert not OutboxMessage.objects.exists()  # what was unroutable before the queue was declared would be parked
+    assert not OutboxMessage.objects.exists()
 
 
 # what the broker refuses

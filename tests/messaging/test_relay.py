@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from koan_django.core.models import Lease
 from koan_django.messaging import UnroutableError, send_many
+from koan_django.messaging import relay as relays
 from koan_django.messaging.buses.broker import Outcome
 from koan_django.messaging.envelope import Envelope
 from koan_django.messaging.models import MessageEvent, OutboxMessage
@@ -82,7 +83,10 @@ def test_what_is_sent_while_the_broker_is_down_waits_and_arrives_in_order_with_i
     )
 
 
-def test_what_reaches_nobody_is_parked_and_holds_up_no_other(use_bus: UseBus, vhost: Vhost, wire: Wire) -> None:
+def test_what_reaches_nobody_is_parked_and_holds_up_no_other(
+    use_bus: UseBus, vhost: Vhost, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relays, "UNROUTABLE_TRIES", 2)
     bus = use_bus(vhost.url)
     queue = wire.queue(bus.names.group("billing"))
     with listening(OrderPlaced, group="billing"), listening(OrderPlaced, group="gone"), transaction.atomic():
@@ -91,10 +95,22 @@ def test_what_reaches_nobody_is_parked_and_holds_up_no_other(use_bus: UseBus, vh
     with Relaying(bus):
         wait_until(lambda: OutboxMessage.objects.filter(state="parked").exists(), what="the message to be parked")
     parked = OutboxMessage.objects.get()
-    assert (parked.group, parked.tries) == ("gone", 1)
+    assert (parked.group, parked.tries) == ("gone", 2)
     assert "no queue receives" in parked.last_error
     assert numbers_in(wire, queue) == [2]
     assert MessageEvent.objects.get(kind="parked").message_id == parked.message_id
+
+
+def test_what_is_sent_before_its_queue_is_declared_arrives(use_bus: UseBus, vhost: Vhost, wire: Wire) -> None:
+    """As on a first deployment, when the relay is there before the worker that consumes."""
+    bus = use_bus(vhost.url)
+    with listening(OrderPlaced, group="billing"), transaction.atomic():
+        OrderPlaced(1).send_to("billing")
+    with Relaying(bus):
+        wait_until(lambda: OutboxMessage.objects.get().tries == 1, what="the broker to return the message")
+        queue = wire.queue(bus.names.group("billing"))
+        wait_until(lambda: not OutboxMessage.objects.exists(), what="the message to be published")
+    assert numbers_in(wire, queue) == [1]
 
 
 def test_what_a_full_queue_refuses_is_tried_again_later_and_later(use_bus: UseBus, vhost: Vhost, wire: Wire) -> None:

@@ -14,7 +14,7 @@ from .stored import StoredEnvelope
 class OutboxMessage(StoredEnvelope):
     """Written in the sender's transaction, published by the relay, then deleted.
 
-    A message that the broker refuses for good (nobody receives it) is parked with its reason.
+    A message that can never travel, or that reaches nobody for minutes, is parked with its reason.
     """
 
     class State(models.TextChoices):
