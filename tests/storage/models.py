@@ -52,3 +52,12 @@ class Plain(models.Model):
     """A model of a project that knows only Django's own field."""
 
     file = models.FileField(upload_to="plain/", storage=None)
+
+
+class Snapshot(models.Model):
+    """A model of such a project, on the default storage, whatever that is."""
+
+    picture = models.ImageField(upload_to="pictures/", width_field="width", height_field="height", blank=True)
+    width = models.IntegerField(null=True)
+    height = models.IntegerField(null=True)
+    notes = models.FileField(upload_to="notes/", blank=True)
