@@ -12,6 +12,7 @@ from typing import Any
 
 from django.apps import apps
 
+from .facts import Fact
 from .programs import Program
 from .redaction import redact_text
 
@@ -19,18 +20,6 @@ from .redaction import redact_text
 _SCHEDULERS = ("koan_django.scheduling", "django_celery_beat")
 #: How long the broker may take to answer before it counts as absent.
 BROKER_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What was decided about ``subject``, and why."""
-
-    subject: str
-    selection: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.subject:<6}  {self.selection}  ({self.reason})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,20 +95,20 @@ def import_path(manage: tuple[str, ...]) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join([str(script.resolve().parent), *([inherited] if inherited else [])])}
 
 
-def beat_choice(app: Any, *, wanted: bool = True) -> Choice | None:
+def beat_fact(app: Any, *, wanted: bool = True) -> Fact | None:
     """Say why beat is to run, ``None`` when it is not wanted or nothing is scheduled."""
     if not wanted:
         return None
     for name in _SCHEDULERS:
         if apps.is_installed(name):
-            return Choice("beat", "celery beat", f"{name} is installed")
+            return Fact("beat", "celery beat", f"{name} is installed")
     entries = sorted(app.conf.beat_schedule or {})
     if not entries:
         return None
-    return Choice("beat", "celery beat", f"{len(entries)} entries in beat_schedule, the first is {entries[0]}")
+    return Fact("beat", "celery beat", f"{len(entries)} entries in beat_schedule, the first is {entries[0]}")
 
 
-def broker_choice(app: Any) -> Choice:
+def broker_fact(app: Any) -> Fact:
     """Say which broker Celery uses, and whether it answers. The address is shown without its password."""
     with app.connection_for_write(connect_timeout=BROKER_SECONDS) as connection:
         address = redact_text(connection.as_uri(mask="").replace(":@", "@").replace("//@", "//"))
@@ -127,8 +116,8 @@ def broker_choice(app: Any) -> Choice:
             connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
         except Exception as error:  # each transport has errors of its own
             why = redact_text(f"{type(error).__name__}: {error}")
-            return Choice("broker", address, f"does not answer, the worker tries again until it does: {why}")
-    return Choice("broker", address, "answers")
+            return Fact("broker", address, f"does not answer, the worker tries again until it does: {why}")
+    return Fact("broker", address, "answers")
 
 
 def is_free(host: str, port: int) -> bool:

@@ -9,14 +9,13 @@ from django.db.models import signals
 from koan_django.core import audit
 
 from . import deletion
-from .fields import StoredFileField
+from .references import fields_of, owned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from django.db import models
 
     from .fieldfile import Location
+    from .fields import StoredFileField
 
 
 def connect(sender: type[models.Model], **_: Any) -> None:
@@ -30,17 +29,6 @@ def connect(sender: type[models.Model], **_: Any) -> None:
     signals.post_save.connect(bury_replaced, sender=sender, dispatch_uid=uid)
     signals.pre_delete.connect(load, sender=sender, dispatch_uid=uid)
     signals.post_delete.connect(bury_deleted, sender=sender, dispatch_uid=uid)
-
-
-def fields_of(model: type[models.Model]) -> list[StoredFileField]:
-    """Return the stored files of ``model``, those of its parents included."""
-    return [field for field in model._meta.concrete_fields if isinstance(field, StoredFileField)]
-
-
-def owned(sender: type[models.Model]) -> Iterable[StoredFileField]:
-    """Return the fields whose column is in the sender's own table: parents get signals of their own."""
-    concrete = sender._meta.concrete_model
-    return [field for field in fields_of(sender) if field.model._meta.concrete_model is concrete]
 
 
 def note_replaced(

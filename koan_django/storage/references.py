@@ -8,16 +8,25 @@ from django.apps import apps
 from django.db import router
 
 from .exceptions import ProfileError
+from .fields import StoredFileField
 from .models import Tombstone
 from .profile import profiles
-from .receivers import owned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from django.db.models import Model
 
-    from .fields import StoredFileField
+
+def fields_of(model: type[Model]) -> list[StoredFileField]:
+    """Return the stored files of ``model``, those of its parents included."""
+    return [field for field in model._meta.concrete_fields if isinstance(field, StoredFileField)]
+
+
+def owned(sender: type[Model]) -> Iterable[StoredFileField]:
+    """Return the fields whose column is in the sender's own table: parents get signals of their own."""
+    concrete = sender._meta.concrete_model
+    return [field for field in fields_of(sender) if field.model._meta.concrete_model is concrete]
 
 
 def stored_fields() -> Iterator[StoredFileField]:

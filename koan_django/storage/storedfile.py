@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from . import binding, operations, transfers
 from .fields import StoredFileField
 from .managers import StoredFileManager
-from .receivers import fields_of
+from .references import fields_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

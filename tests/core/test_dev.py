@@ -1,4 +1,4 @@
-"""``koan_dev`` as a live process on a small project, and the choices that it makes."""
+"""``koan_dev`` as a live process on a small project, and the facts that it makes."""
 
 from __future__ import annotations
 
@@ -177,21 +177,21 @@ def test_beat_runs_when_something_is_scheduled() -> None:
 
     app = Celery("x", set_as_current=False)
     with override_settings(INSTALLED_APPS=["koan_django.core"]):
-        assert development.beat_choice(app) is None
+        assert development.beat_fact(app) is None
         app.conf.beat_schedule = {"a": {"task": "a", "schedule": 1}}
-        choice = development.beat_choice(app)
-        assert choice is not None and "beat_schedule" in choice.reason
-        assert development.beat_choice(app, wanted=False) is None
+        fact = development.beat_fact(app)
+        assert fact is not None and "beat_schedule" in fact.reason
+        assert development.beat_fact(app, wanted=False) is None
 
 
 def test_a_broker_that_is_away_is_said_without_its_password(free_port: int) -> None:
     from celery import Celery
 
     app = Celery("x", set_as_current=False, broker=f"amqp://shop:hush-hush@127.0.0.1:{free_port}//")
-    choice = development.broker_choice(app)
-    assert choice.selection == f"amqp://shop@127.0.0.1:{free_port}//"
-    assert "does not answer" in choice.reason
-    assert "hush" not in str(choice)
+    fact = development.broker_fact(app)
+    assert fact.selection == f"amqp://shop@127.0.0.1:{free_port}//"
+    assert "does not answer" in fact.reason
+    assert "hush" not in str(fact)
 
 
 def test_options_reach_the_programs() -> None:

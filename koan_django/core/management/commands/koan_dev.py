@@ -9,8 +9,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connections
 
 from koan_django.core import celeryapps, development
-from koan_django.core.development import Choice, Development
+from koan_django.core.development import Development
 from koan_django.core.exceptions import KoanError
+from koan_django.core.facts import Fact
 from koan_django.core.redaction import redact_text
 from koan_django.core.supervisor import Supervisor
 from koan_django.core.watching import Watcher, project_folders
@@ -51,7 +52,7 @@ class Command(BaseCommand):
             raise CommandError(f"the database does not answer: {redact_text(str(error))}") from error
 
     def _run(self, found: celeryapps.CeleryApp, options: dict[str, Any]) -> None:
-        beat = development.beat_choice(found.app, wanted=not options["no_beat"])
+        beat = development.beat_fact(found.app, wanted=not options["no_beat"])
         laptop = Development(
             app=found.module,
             host=options["host"],
@@ -65,8 +66,8 @@ class Command(BaseCommand):
         if not development.is_free(laptop.host, laptop.port):
             raise CommandError(f"{laptop.address} is taken by another program. Stop that, or choose another --port.")
         supervisor = self._supervisor(laptop, options)
-        for choice in self._choices(found, laptop, beat, options):
-            supervisor.say(str(choice))
+        for fact in self._facts(found, laptop, beat, options):
+            supervisor.say(f"{fact.subject:<6}  {fact.selection}  ({fact.reason})")
         supervisor.say("Ctrl-C stops everything; a second one does not wait.")
         self._supervise(supervisor, found, laptop)
 
@@ -75,15 +76,15 @@ class Command(BaseCommand):
         output = cast("TextIO", self.stdout)
         return Supervisor(laptop.programs(), output=output, coloured=coloured, grace=options["grace"])
 
-    def _choices(
-        self, found: celeryapps.CeleryApp, laptop: Development, beat: Choice | None, options: dict[str, Any]
-    ) -> Iterable[Choice]:
+    def _facts(
+        self, found: celeryapps.CeleryApp, laptop: Development, beat: Fact | None, options: dict[str, Any]
+    ) -> Iterable[Fact]:
         pool = f"pool {laptop.pool}, --pool" if laptop.pool else f"pool {found.app.conf.worker_pool}, Celery's settings"
-        yield Choice("web", f"http://{laptop.address}/", "runserver, --host and --port")
-        yield Choice("worker", f"celery -A {found.module}", f"{found.reason}; {pool}")
+        yield Fact("web", f"http://{laptop.address}/", "runserver, --host and --port")
+        yield Fact("worker", f"celery -A {found.module}", f"{found.reason}; {pool}")
         absent = "--no-beat" if options["no_beat"] else "nothing is scheduled"
-        yield beat or Choice("beat", "not started", absent)
-        yield development.broker_choice(found.app)
+        yield beat or Fact("beat", "not started", absent)
+        yield development.broker_fact(found.app)
 
     def _supervise(self, supervisor: Supervisor, found: celeryapps.CeleryApp, laptop: Development) -> None:
         watcher = self._watcher(supervisor, found) if laptop.reload else None
