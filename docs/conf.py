@@ -25,7 +25,7 @@ django.setup()
 project = "koan-django"
 author = copyright = "the koan-django contributors"
 version = release = __version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "entries", "faces"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "entries", "faces", "jobs"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 exclude_patterns = ["_ext"]

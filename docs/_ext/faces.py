@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from importlib import import_module
 from importlib.util import resolve_name
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx."""
     app.add_directive("face", Face)
+    app.connect("autodoc-process-signature", shorten)
     return {"parallel_read_safe": True}
 
 
@@ -39,6 +41,11 @@ class Face(SphinxDirective):
         homes = _homes(package)
         lines = [line for name in package.__all__ for line in _block(package, name, homes.get(name, ""))]
         return self.parse_text_to_nodes(StringList(lines, package.__name__))
+
+
+def shorten(_app: Sphinx, _what: str, _name: str, _obj: Any, _options: Any, signature: str | None, returns: Any) -> Any:
+    """Leave out the signature of a class that only we make: it has private parameters."""
+    return ("", returns) if signature and re.search(r"[(\s]_\w+:", signature) else None
 
 
 def _homes(package: ModuleType) -> dict[str, str]:

@@ -12,10 +12,11 @@ from django.apps import apps
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
 TARGET = re.compile(r"^\(([^()\s]+)\)=$", re.MULTILINE)
+VARIABLE = re.compile(r"\"(KOAN_[A-Z_]+)\"")
 
 sys.path.append(str(ROOT / "docs" / "_ext"))
 
-from inventory import PAGES, Entry, anchor_id, collect  # noqa: E402
+from inventory import PACKAGE, PAGES, Entry, anchor_id, collect  # noqa: E402
 
 ENTRIES = collect()
 
@@ -32,6 +33,13 @@ def test_everything_with_a_name_has_an_anchor(kind: str) -> None:
     missing = [entry.anchor for entry in wanted if anchor_id(entry.anchor) not in anchors()]
     lines = "\n".join(f"({anchor})=" for anchor in missing)
     assert not missing, f"docs/reference/{PAGES[kind]}.md lacks, each with a sentence below it:\n{lines}"
+
+
+def test_every_environment_variable_is_described() -> None:
+    described = (REFERENCE / "settings.md").read_text()
+    found = {name for path in PACKAGE.glob("**/*.py") for name in VARIABLE.findall(path.read_text())}
+    assert "KOAN_SECRETS" in found
+    assert not {name for name in found if f"`{name}" not in described}, "docs/reference/settings.md lacks these"
 
 
 def test_every_table_is_described() -> None:
