@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextvars
 import re
 import uuid
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -47,11 +47,19 @@ class ContextValue:
         """Put ``value`` in force for the block; raises ``ValueError`` for one that cannot travel safely."""
         if value is not None and not self.is_valid(value):
             raise ValueError(f"{value!r} is not a {self.name}: it must match {self._pattern.pattern}")
-        token = self._variable.set(value)
+        token = self.put(value)
         try:
             yield
         finally:
-            self._variable.reset(token)
+            self.take_back(token)
+
+    def put(self, value: str | None) -> contextvars.Token[str | None]:
+        """Put a valid ``value`` in force until :meth:`take_back`."""
+        return self._variable.set(value)
+
+    def take_back(self, token: contextvars.Token[str | None]) -> None:
+        """Put in force again what was before."""
+        self._variable.reset(token)
 
 
 #: In whose name work is done: ``with tenant.use("acme"):``. It travels with messages and Celery tasks.
@@ -81,12 +89,16 @@ def restore(values: Mapping[str, object]) -> Iterator[None]:
 
     They come from outside (a header, a task), so one that is not valid is dropped and never raised.
     """
-    with ExitStack() as stack:
-        for name, value in _VALUES.items():
-            given = values.get(name)
-            safe = given if isinstance(given, str) and value.is_valid(given) else None
-            stack.enter_context(value.use(safe))
+    tokens = [(value, value.put(_safe(value, values.get(name)))) for name, value in _VALUES.items()]
+    try:
         yield
+    finally:
+        for value, token in tokens:
+            value.take_back(token)
+
+
+def _safe(value: ContextValue, given: object) -> str | None:
+    return given if isinstance(given, str) and value.is_valid(given) else None
 
 
 def bind(function: Callable[P, R]) -> Callable[P, R]:

@@ -55,6 +55,8 @@ def record(events: Iterable[MessageEvent]) -> None:
     from .models import MessageEvent
 
     trail = options().trail
+    if trail == "off":
+        return  # and none of them is made
     kept = [each for each in events if trail == "all" or (trail == "failures" and each.kind in TROUBLED)]
     if kept:
         MessageEvent.objects.bulk_create(kept)

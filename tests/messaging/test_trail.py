@@ -24,6 +24,15 @@ KINDS = [kind for kind, _ in MessageEvent.Kind.choices]
 ENVELOPE = Envelope("m1", "order.placed", 1, b'{"number": 1}', {}, "order.placed.p")
 
 
+def test_without_a_trail_no_event_is_even_made() -> None:
+    def made() -> Any:
+        raise AssertionError("somebody asked for it")
+        yield
+
+    with override_koan(MESSAGING={"TRAIL": "off"}):
+        events.record(made())
+
+
 def dead(state: str = "dead", **columns: Any) -> DeadLetter:
     verdict = Verdict("dead", reason="permanent", error="no")
     made = deadletters.dead_letter(Delivery(ENVELOPE, "main", "billing"), verdict)

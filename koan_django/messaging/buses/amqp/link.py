@@ -21,6 +21,8 @@ from koan_django.core.redaction import redact_text
 from koan_django.core.templating import render
 from koan_django.messaging.exceptions import BusUnavailableError
 
+from .readahead import ReadAhead
+
 HEARTBEAT_SECONDS = 10
 CONNECT_SECONDS = 5
 #: For an answer to a declaration, for the rest of a frame that has begun, and for a write. A broker that takes longer
@@ -50,6 +52,7 @@ class Link:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._reader, selectors.EVENT_READ)
         self._socket: Any = None
+        self._ahead: ReadAhead | None = None
         self.blocked = False
         _links.add(self)
 
@@ -83,6 +86,7 @@ class Link:
             ) from None
         self._socket = self._connection.sock
         self._socket.settimeout(REPLY_SECONDS)
+        self._ahead = ReadAhead.of(self._connection)
         self._selector.register(self._socket, selectors.EVENT_READ)
         self._ticked = time.monotonic()
 
@@ -114,7 +118,7 @@ class Link:
 
         Without a connection it waits for a wake-up only.
         """
-        self._selector.select(0 if self._has_decrypted else seconds)
+        self._selector.select(0 if self._has_more else seconds)
         with contextlib.suppress(BlockingIOError):
             os.read(self._reader, 4096)
         if self._connection is None:
@@ -126,12 +130,14 @@ class Link:
 
     def dispatch(self) -> None:
         """Dispatch the frames that are here already."""
-        while self._has_decrypted or any(key.fileobj is self._socket for key, _ in self._selector.select(0)):
+        while self._has_more or any(key.fileobj is self._socket for key, _ in self._selector.select(0)):
             self._connection.blocking_read()
 
     @property
-    def _has_decrypted(self) -> bool:
-        """TLS keeps decrypted bytes that a selector does not see."""
+    def _has_more(self) -> bool:
+        """What was read ahead, and what TLS has decrypted, no selector sees."""
+        if self._ahead is not None and self._ahead.pending:
+            return True
         pending = getattr(self._socket, "pending", None)
         return pending is not None and bool(pending())
 
@@ -145,7 +151,7 @@ class Link:
                 with contextlib.suppress(Exception):
                     self._socket.settimeout(CLOSE_SECONDS)
                     connection.close()
-            self._socket = None
+            self._socket = self._ahead = None
         self.blocked = False
         if connection is not None:
             with contextlib.suppress(Exception):

@@ -1,0 +1,43 @@
+"""Reads a connection in large pieces.
+
+py-amqp asks the system for each part of each frame, six times for a message. Each call gives other threads of the
+process a turn, and in the main process of a worker one of them always wants it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CHUNK = 128 * 1024
+
+
+class ReadAhead:
+    """Gives out what ``read`` returned, in pieces as small as are asked for."""
+
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        self._read = read
+        self._data = b""
+        self._at = 0
+
+    @classmethod
+    def of(cls, connection: Any) -> ReadAhead:
+        """Stand between an established connection of py-amqp and its socket."""
+        made = cls(connection.transport._quick_recv)
+        connection.transport._quick_recv = made.read
+        return made
+
+    @property
+    def pending(self) -> bool:
+        """Whether something was read that nobody has asked for yet: no selector sees it."""
+        return self._at < len(self._data)
+
+    def read(self, size: int) -> bytes:
+        """Return at most ``size`` bytes, nothing at the end of the stream."""
+        if not self.pending:
+            self._data, self._at = self._read(CHUNK), 0
+        piece = self._data[self._at : self._at + size]
+        self._at += len(piece)
+        return piece
