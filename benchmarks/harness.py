@@ -10,8 +10,18 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from statistics import median
 
-#: Does the work once or many times over and returns what was measured, in the unit of its case.
-Side = Callable[[], float]
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of one side: what was measured, and the seconds of processor time that it took."""
+
+    value: float
+    cpu: float
+
+
+#: Does the work once or many times over and returns what was measured, in the unit of its case. A side whose work is
+#: done by other processes returns a :class:`Turn` with their time; else it is the time of this one.
+Side = Callable[[], float | Turn]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,16 +40,8 @@ class Case:
     sides: Callable[[], AbstractContextManager[tuple[Side, Side]]]
     note: str
     rounds: int = 7
-    #: Whether both do all their work in this process, so that its processor time can be compared as well.
-    in_process: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One turn of one side: what was measured, and the seconds of processor time that this process spent on it."""
-
-    value: float
-    cpu: float
+    #: Whether a turn is the same amount of work on both sides, so that its processor time can be compared as well.
+    with_cpu: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class Outcome:
     def cpu_ratio(self) -> float | None:
         """The peer's processor time over ours, which other processes disturb less. ``None`` where it says nothing."""
         ours, peer = median(turn.cpu for turn in self.ours), median(turn.cpu for turn in self.peer)
-        return peer / ours if self.case.in_process and ours else None
+        return peer / ours if self.case.with_cpu and ours else None
 
     @property
     def reached(self) -> bool:
@@ -93,8 +95,8 @@ def seconds_each(work: Callable[[], object], times: int) -> float:
 def _turn(side: Side) -> Turn:
     gc.collect()
     before = _cpu()
-    value = side()
-    return Turn(value, _cpu() - before)
+    found = side()
+    return found if isinstance(found, Turn) else Turn(found, _cpu() - before)
 
 
 def _cpu() -> float:

@@ -12,7 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import Case, Side, seconds_each
+from benchmarks.harness import Case, Side, Turn, seconds_each
+from benchmarks.usage import processor_time
 from tests.services.process import Process
 from tests.services.waiting import wait_until
 
@@ -61,10 +62,20 @@ def cases() -> list[Case]:
             goal=2,
             sides=partial(_draining, {"BENCH_TRAIL": "off", "BENCH_INBOX": "0"}, "empty", "classic"),
             rounds=5,
-            in_process=False,
             note=_CONSUME + "Nothing is done and nothing is kept, no database is touched. Celery's tasks stand in a"
             " classic queue and are acknowledged before they run, its default; our messages stand in a quorum queue,"
             " the only kind that we declare, are acknowledged after they ran, and are decoded into their class.",
+        ),
+        Case(
+            name="consume-once/celery/prefork/quorum",
+            peer_name=celery,
+            unit="msg/s",
+            goal=0.7,
+            sides=partial(_draining, {"BENCH_TRAIL": "all", "BENCH_INBOX": "1"}, "once", "quorum"),
+            rounds=3,
+            note=_CONSUME + "Both handle a redelivered message once: Celery's task acknowledges late and does"
+            " get_or_create of its id in a transaction; ours has the inbox, and keeps a row about each message besides."
+            " PostgreSQL with fsync, quorum queues on both sides.",
         ),
     ]
 
@@ -132,11 +143,11 @@ def _draining(variables: dict[str, str], task: str, queue_type: str) -> Iterator
         tasks = f"tasks.{queue_type}"
         channel.queue_declare(tasks, durable=True, auto_delete=False, arguments={"x-queue-type": queue_type})
 
-        def ours() -> float:
+        def ours() -> Turn:
             _fill_ours()
             return _drained(channel, queue, ["-A", "benchmarks.project.ours"], variables)
 
-        def peer() -> float:
+        def peer() -> Turn:
             _fill_peer(task, tasks)
             return _drained(channel, tasks, ["-A", "benchmarks.project.peer", "-Q", tasks], variables)
 
@@ -162,25 +173,35 @@ def _fill_peer(task: str, queue: str) -> None:
             getattr(tasks, task).apply_async((number, TEXT), queue=queue, producer=producer)
 
 
-def _drained(channel: Any, queue: str, app: list[str], variables: dict[str, str]) -> float:
-    """Let a worker empty ``queue`` and return how many messages a second it handled."""
-    from benchmarks.project.marks import marked
+def _drained(channel: Any, queue: str, app: list[str], variables: dict[str, str]) -> Turn:
+    """Let a worker empty ``queue``; measure how many messages a second it handles."""
+    from benchmarks.project.marks import listening
 
     waiting = partial(_waiting, channel, queue)
     wait_until(lambda: waiting() == COUNT, 60, "the queue to be full")
-    folder = Path(os.environ["BENCH_DIR"]) / f"marks-{uuid.uuid4().hex}"
-    folder.mkdir()
-    environment = os.environ | variables | {"BENCH_MARKS": str(folder), "BENCH_MARKED": f"{FIRST} {LAST}"}
+    with listening(FIRST, LAST) as marks, _working(app, variables | marks.environment) as worker:
+        first = marks.time_of(FIRST, timeout=60)
+        before = processor_time(worker.pid)
+        last = marks.time_of(LAST, timeout=180)
+        cpu = processor_time(worker.pid) - before
+        wait_until(lambda: waiting() == 0, 10, "the queue to be empty")
+    return Turn((LAST - FIRST) / (last - first), cpu)
+
+
+@contextmanager
+def _working(app: list[str], variables: dict[str, str]) -> Iterator[Process]:
+    name = uuid.uuid4().hex
     # Not the usual node name, or two workers of one machine would have the same.
-    words = [*app[:2], "worker", *app[2:], "-c", "2", "-l", "warning", "-n", f"{folder.name}@bench"]
-    worker = Process("worker", [sys.executable, "-m", "celery", *words], folder / "log", env=environment, cwd=ROOT)
+    words = [*app[:2], "worker", *app[2:], "-c", "2", "-l", "warning", "-n", f"{name}@bench"]
+    log = Path(os.environ["BENCH_DIR"]) / f"{name}.log"
+    worker = Process("worker", [sys.executable, "-m", "celery", *words], log, env=os.environ | variables, cwd=ROOT)
     try:
-        wait_until(lambda: marked(folder, LAST) or not worker.running, 180, "everything to be handled")
-        first, last = marked(folder, FIRST), marked(folder, LAST)
-        assert first is not None and last is not None and waiting() == 0, worker.tail()
+        yield worker
+    except (AssertionError, TimeoutError) as error:
+        error.add_note(worker.tail())
+        raise
     finally:
         worker.stop()
-    return (LAST - FIRST) / (last - first)
 
 
 def _waiting(channel: Any, queue: str) -> int:

@@ -22,7 +22,7 @@ def cases() -> list[Case]:
             unit="us",
             goal=100,
             sides=_sides,
-            in_process=False,
+            with_cpu=False,
             note="Ours gives a value that it has fetched, with its age checked. hvac keeps nothing and asks the server"
             " (one of our own on the loopback interface that answers like Vault's KV 2) each time.",
         )
