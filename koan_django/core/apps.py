@@ -16,7 +16,7 @@ class CoreConfig(KoanAppConfig):
 
     def ready(self) -> None:
         from . import boot, checks, choices, panels, probes, tasks, telemetry  # noqa: F401  # some register themselves
-        from .audit import counting
+        from .audit import counting, trail  # noqa: F401  # the trail registers itself
         from .logs import log_event
 
         super().ready()

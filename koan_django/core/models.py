@@ -1,6 +1,6 @@
 """Core's few tables: health facts, facts, leases, the policy version, audit events and their seals.
 
-``Overview`` has none; it carries the permission of the page.
+``Overview`` and ``Trail`` have none; they carry the permissions of the pages.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ __all__ = [
     "Overview",
     "PolicyVersion",
     "ProcessFact",
+    "Trail",
 ]
 
 
@@ -122,3 +123,13 @@ class Overview(models.Model):
         default_permissions = ("view",)
         verbose_name = _("overview")
         verbose_name_plural = _("overview")
+
+
+class Trail(models.Model):
+    """No table: the Trail page in the admin hangs on it, with a permission of its own."""
+
+    class Meta:
+        managed = False
+        default_permissions = ("view",)
+        verbose_name = _("trail")
+        verbose_name_plural = _("trail")

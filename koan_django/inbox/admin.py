@@ -21,17 +21,18 @@ if TYPE_CHECKING:
 class InboxEntryAdmin(Styled, RecordAdmin[InboxEntry]):
     list_display = ("key", "handler", "group", "shown_state", "attempts", "duplicates", "first_seen_at", "processed_at")
     list_filter = ("state", "bus", "group", "tenant")
-    search_fields = ("key", "handler", "alias")
+    search_fields = ("key", "handler", "alias", "correlation_id")
     date_hierarchy = "processed_at"
     fields = (
         ("tenant", "bus", "group"),
         ("handler", "alias"),
         "key",
+        "trail",
         ("shown_state", "attempts", "duplicates"),
         ("first_seen_at", "processed_at"),
         ("lease_owner", "lease_token", "lease_until"),
     )
-    readonly_fields = ("shown_state",)
+    readonly_fields = ("shown_state", "trail")
     actions = ("release", "forget")
 
     @admin.display(description=_("state"), ordering="state")

@@ -16,7 +16,7 @@ class InboxConfig(KoanAppConfig):
     verbose_name = _("Koan inbox")
 
     def ready(self) -> None:
-        from . import panels, tasks  # noqa: F401  # they register themselves
+        from . import panels, tasks, trail  # noqa: F401  # they register themselves
         from .checks import check_options, check_reach
 
         super().ready()

@@ -25,6 +25,7 @@ class InboxEntry(Leased):
     alias = models.CharField(_("alias"), max_length=200, blank=True)
     key = models.CharField(_("key"), max_length=255, db_index=True)
     state = models.CharField(_("state"), max_length=10, choices=State.choices)
+    correlation_id = models.CharField(_("correlation id"), max_length=128, blank=True, db_index=True)
     claim = models.CharField(max_length=32, editable=False)
     attempts = models.PositiveIntegerField(_("attempts"), default=1)
     duplicates = models.PositiveIntegerField(_("duplicates suppressed"), default=0)

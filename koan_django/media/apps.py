@@ -15,7 +15,7 @@ class MediaConfig(KoanAppConfig):
     discovers = ("recipes",)
 
     def ready(self) -> None:
-        from . import checks, panels, tasks  # noqa: F401  # panels and tasks register themselves
+        from . import checks, panels, tasks, trail  # noqa: F401  # all but the checks register themselves
 
         super().ready()
         checks.register_all()

@@ -16,7 +16,7 @@ class SchedulingConfig(KoanAppConfig):
     discovers = ("schedules", "tasks")
 
     def ready(self) -> None:
-        from . import checks, choices, condition, panels, tasks  # noqa: F401  # panels and probes register themselves
+        from . import checks, choices, condition, panels, tasks, trail  # noqa: F401  # some register themselves
         from .declarations import settle
         from .signals import after_migrate
 

@@ -160,7 +160,7 @@ class TaskRun(Leased):
     duration = models.DurationField(_("duration"), null=True, blank=True)
     worker = models.CharField(_("worker"), max_length=120, blank=True)
     attempt = models.PositiveIntegerField(_("attempt"), default=1)
-    correlation_id = models.CharField(_("correlation"), max_length=128, blank=True)
+    correlation_id = models.CharField(_("correlation id"), max_length=128, blank=True, db_index=True)
     progress = models.JSONField(_("progress"), null=True, blank=True)
     result = models.JSONField(_("result"), null=True, blank=True)
     log = models.TextField(_("log"), blank=True)

@@ -17,7 +17,7 @@ class StorageConfig(KoanAppConfig):
     verbose_name = _("Storage")
 
     def ready(self) -> None:
-        from . import checks, choices, panels, policy, tasks  # noqa: F401  # some register themselves
+        from . import checks, choices, panels, policy, tasks, trail  # noqa: F401  # some register themselves
 
         super().ready()
         checks.register_all()

@@ -22,8 +22,8 @@ class UploadAdmin(Styled, RecordAdmin[Upload]):
     list_display = ("name", "shown_state", "stage", "reason", "user", "created_at", "settled_at")
     list_filter = ("state", "stage")
     search_fields = ("name", "message_id", "correlation_id")
-    fields = ("name", "shown_state", "stage", "reason", "user", "message_id", "correlation_id", "created_at")
-    readonly_fields = ("shown_state",)
+    fields = ("name", "shown_state", "stage", "reason", "user", "message_id", "trail", "created_at")
+    readonly_fields = ("shown_state", "trail")
 
     @admin.display(description=_("state"), ordering="state")
     def shown_state(self, upload: Upload) -> SafeString:
@@ -33,7 +33,7 @@ class UploadAdmin(Styled, RecordAdmin[Upload]):
 
 @admin.register(Photo)
 class PhotoAdmin(Styled, RecordAdmin[Photo]):
-    list_display = ("original_name", "relationship", "width", "height", "size", "profile", "published_at", "trail")
+    list_display = ("original_name", "relationship", "width", "height", "size", "profile", "published_at", "story")
     list_filter = ("profile", "relationship", "format")
     search_fields = ("original_name", "sha256")
     list_select_related = ("source", "upload")
@@ -43,17 +43,17 @@ class PhotoAdmin(Styled, RecordAdmin[Photo]):
         ("width", "height", "format", "size"),
         ("profile", "sha256"),
         ("published_at", "archived_at", "archive_run"),
-        "trail",
+        "story",
         "shown_facts",
     )
-    readonly_fields = ("trail", "shown_facts")
+    readonly_fields = ("story", "shown_facts")
 
-    @admin.display(description=_("trail"))
-    def trail(self, photo: Photo) -> SafeString | str:
+    @admin.display(description=_("its page"))
+    def story(self, photo: Photo) -> SafeString | str:
         upload = photo.upload
         if upload is None:
             return ""
-        return format_html('<a href="{}">{}</a>', reverse("gallery:photo", args=[upload.public_id]), _("trail"))
+        return format_html('<a href="{}">{}</a>', reverse("gallery:photo", args=[upload.public_id]), _("open"))
 
     @admin.display(description=_("what the file said"))
     def shown_facts(self, photo: Photo) -> SafeString:

@@ -1,3 +1,6 @@
-"""Core in the admin: the Overview page, audit, health facts and leases. Other apps build theirs with :mod:`.kit`."""
+"""Core in the admin: the Overview and Trail pages, audit, health facts and leases.
 
-from . import audit, overview, records  # noqa: F401  # they register themselves
+Other apps build theirs with :mod:`.kit`.
+"""
+
+from . import audit, overview, records, trail  # noqa: F401  # they register themselves

@@ -38,7 +38,7 @@ class SealedFilter(admin.SimpleListFilter):
 
 @admin.register(AuditEvent)
 class AuditEventAdmin(Styled, RecordAdmin[AuditEvent]):
-    list_display = ("at", "action", "actor", "object_text", "object_type", "process")
+    list_display = ("at", "action", "actor", "object_text", "object_type", "process", "trail")
     list_filter = (SealedFilter, "action", "tenant")
     list_select_related = ("seal",)
     search_fields = ("action", "actor", "object_id", "object_text", "correlation_id")
@@ -47,11 +47,11 @@ class AuditEventAdmin(Styled, RecordAdmin[AuditEvent]):
         ("at", "action"),
         ("actor", "actor_reference", "process"),
         ("object_type", "object_id", "object_text"),
-        ("correlation_id", "tenant"),
+        ("trail", "tenant"),
         "shown_data",
         "shown_seal",
     )
-    readonly_fields = ("shown_data", "shown_seal")
+    readonly_fields = ("trail", "shown_data", "shown_seal")
     actions = ("export_jsonl", "export_csv")
 
     @admin.display(description=_("data"))

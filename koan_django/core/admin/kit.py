@@ -17,10 +17,11 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
+from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 from koan_django.core import audit
 from koan_django.core.audit.actors import of_user
@@ -78,6 +79,15 @@ class KoanAdmin(Audited[M]):
         for codename, _label in model._meta.permissions:
             verb = codename.removesuffix(f"_{model._meta.model_name}")
             setattr(self, f"has_{verb}_permission", partial(self._has, codename))
+
+    def correlation_of(self, obj: M) -> str:
+        """Return the correlation id of ``obj``; a screen of rows that keep it elsewhere says where."""
+        return getattr(obj, "correlation_id", "")
+
+    @admin.display(description=gettext_lazy("trail"))
+    def trail(self, obj: M) -> SafeString | str:
+        """A link to everything that belongs to the same story; name it among the ``fields`` or in the list."""
+        return trail_link(self.correlation_of(obj))
 
     def _has(self, codename: str, request: HttpRequest, obj: Model | None = None) -> bool:
         return request.user.has_perm(f"{self.opts.app_label}.{codename}")
@@ -156,6 +166,15 @@ def _ask(
         "checkbox": ACTION_CHECKBOX_NAME,
     }
     return TemplateResponse(request, "admin/koan_core/confirm.html", context)
+
+
+def trail_link(correlation_id: str) -> SafeString | str:
+    """Return a link to the trail of ``correlation_id``, or what there is instead."""
+    try:
+        url = reverse("admin:koan_core_trail", args=[correlation_id])
+    except NoReverseMatch:  # there is none, or a stranger's has a line break in it
+        return correlation_id or "-"
+    return format_html('<a href="{}">{}</a>', url, correlation_id)
 
 
 def pretty_json(value: object) -> SafeString:

@@ -8,7 +8,7 @@ from django.db import router
 from django.db.models import F
 from django.utils import timezone
 
-from koan_django.core.context import new_id
+from koan_django.core.context import correlation, new_id
 from koan_django.core.exceptions import LeaseLostError
 from koan_django.inbox.exceptions import InboxBusyError
 from koan_django.inbox.models import InboxEntry
@@ -104,6 +104,7 @@ def _entry(scope: Scope, claim: str, state: str, **columns: object) -> InboxEntr
         handler=_shown(scope.handler),
         alias=scope.alias,
         key=_shown(scope.key),
+        correlation_id=correlation.current() or "",
         claim=claim,
         state=state,
         **columns,

@@ -37,12 +37,12 @@ class DerivationAdmin(Styled, RecordAdmin[Derivation]):
     search_fields = ("source_pk", "key", "correlation_id", "reason")
     date_hierarchy = "queued_at"
     fieldsets = (
-        (None, {"fields": ("recipe", "version", "shown_state", "shown_source", "shown_variant", "correlation_id")}),
+        (None, {"fields": ("recipe", "version", "shown_state", "shown_source", "shown_variant", "trail")}),
         (_("Result"), {"fields": ("size", "width", "height", "key")}),
         (_("Attempts"), {"fields": ("attempts", "not_before", "stage", "reason", "lease_owner", "lease_until")}),
         (_("Time"), {"fields": ("queued_at", "started_at", "finished_at", "duration_ms")}),
     )
-    readonly_fields = ("shown_state", "shown_source", "shown_variant", "lease_owner", "lease_until")
+    readonly_fields = ("trail", "shown_state", "shown_source", "shown_variant", "lease_owner", "lease_until")
     actions = ("reprocess",)
 
     @admin.display(description=_("state"), ordering="state")

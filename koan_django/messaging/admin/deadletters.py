@@ -32,7 +32,7 @@ class DeadLetterAdmin(EnvelopeAdmin):
         ("handler", "error_type"),
         "error",
         "shown_traceback",
-        ("fingerprint", "correlation_id", "tenant"),
+        ("fingerprint", "tenant"),
         ("replays", "replayed_at"),
         *ENVELOPE_FIELDS,
     )

@@ -20,11 +20,12 @@ ENVELOPE_FIELDS = (
     ("bus", "group"),
     ("alias", "version", "attempt"),
     ("message_id", "events"),
+    "trail",
     "routing_key",
     "shown_headers",
     "shown_body",
 )
-SHOWN = ("events", "shown_headers", "shown_body")
+SHOWN = ("events", "trail", "shown_headers", "shown_body")
 
 
 class EnvelopeAdmin(Styled, RecordAdmin[Any]):
@@ -32,6 +33,9 @@ class EnvelopeAdmin(Styled, RecordAdmin[Any]):
 
     search_fields: ClassVar[tuple[str, ...]] = ("message_id", "alias")
     readonly_fields: ClassVar[tuple[str, ...]] = SHOWN
+
+    def correlation_of(self, row: Any) -> str:
+        return str(row.envelope().correlation_id)
 
     @admin.display(description=_("events"))
     def events(self, row: Any) -> SafeString:

@@ -18,7 +18,7 @@ _COLOURS = {"duplicate": "unknown", "postponed": "retried", "parked": "failed", 
 
 @admin.register(MessageEvent)
 class MessageEventAdmin(Styled, RecordAdmin[MessageEvent]):
-    list_display = ("at", "shown_kind", "alias", "group", "attempt", "duration_ms", "process", "correlation_id")
+    list_display = ("at", "shown_kind", "alias", "group", "attempt", "duration_ms", "process", "trail")
     list_filter = ("kind", "bus", "group", "alias")
     search_fields = ("message_id", "correlation_id", "alias")
     date_hierarchy = "at"
@@ -27,10 +27,10 @@ class MessageEventAdmin(Styled, RecordAdmin[MessageEvent]):
         ("alias", "message_id"),
         ("bus", "group", "handler"),
         ("attempt", "duration_ms", "process"),
-        ("correlation_id", "causation_id", "tenant"),
+        ("trail", "causation_id", "tenant"),
         "detail",
     )
-    readonly_fields = ("shown_kind",)
+    readonly_fields = ("shown_kind", "trail")
 
     @admin.display(description=_("kind"), ordering="kind")
     def shown_kind(self, row: MessageEvent) -> SafeString:

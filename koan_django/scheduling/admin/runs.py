@@ -25,12 +25,12 @@ class TaskRunAdmin(Styled, RecordAdmin[TaskRun]):
     search_fields = ("uuid", "task__name", "correlation_id", "error")
     date_hierarchy = "planned_at"
     fieldsets = (
-        (None, {"fields": ("uuid", "task", "trigger", "shown_state", "attempt", "correlation_id", "sends")}),
+        (None, {"fields": ("uuid", "task", "trigger", "shown_state", "attempt", "trail", "sends")}),
         (_("Time"), {"fields": ("planned_at", "started_at", "finished_at", "duration", "deadline")}),
         (_("Worker"), {"fields": ("worker", "lease_until", "lease_token")}),
         (_("What it said"), {"fields": ("shown_progress", "shown_result", "shown_log", "error", "shown_traceback")}),
     )
-    readonly_fields = ("shown_state", "shown_progress", "shown_result", "shown_log", "shown_traceback", "uuid")
+    readonly_fields = ("trail", "shown_state", "shown_progress", "shown_result", "shown_log", "shown_traceback", "uuid")
 
     @admin.display(description=_("state"), ordering="state")
     def shown_state(self, run: TaskRun) -> SafeString:

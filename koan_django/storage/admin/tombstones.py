@@ -21,7 +21,8 @@ class TombstoneAdmin(RecordAdmin[Tombstone]):
     list_filter = ("profile", "origin")
     search_fields = ("key", "sha256", "correlation_id")
     date_hierarchy = "created_at"
-    fields = (*list_display, "sha256", "correlation_id")
+    fields = (*list_display, "sha256", "trail")
+    readonly_fields = ("trail",)
     actions = ("purge",)
 
     @operation(permission="purge", description=_("Remove selected objects now"), destructive=True)

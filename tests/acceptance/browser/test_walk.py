@@ -74,6 +74,13 @@ def test_an_upload_is_published_and_opens_to_its_trail(page: Page, gallery: Gall
     expect(page.locator("#content")).to_contain_text(path.name)
     assert {address: page.request.get(address).status for address in addresses} == dict.fromkeys(addresses, 200)
 
+    page.locator(".field-trail a").click()  # the same story as the admin knows it, with the request that began it
+    for title in ("POST /upload", "photo.uploaded by gallery.derive", "claimed for gallery.derive"):
+        expect(page.locator(".koan-step").filter(has_text=title).first).to_be_visible()
+    expect(page.locator(".koan-kind-media")).to_have_count(4)
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert no_sideways_scroll(page)
+
 
 def test_a_text_that_is_dropped_as_a_picture_is_refused_with_its_reason(page: Page, gallery: Gallery) -> None:
     wall(page, gallery)
