@@ -9,3 +9,6 @@ class GalleryConfig(AppConfig):
     label = "gallery"
     verbose_name = _("Gallery")
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from . import story  # noqa: F401  # it registers itself
