@@ -19,6 +19,7 @@ from .conf import options
 from .encoding import encode
 from .envelope import Envelope, Receipt
 from .routing import partition_of, routing_key
+from .watching import Sent, tell, watchers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -72,8 +73,9 @@ def send_many(
     """
     due = _due(delay, eta)
     _check_priority(priority)
+    given = list(messages)
     by_bus: dict[str, list[tuple[int, Envelope]]] = {}
-    for index, message in enumerate(messages):
+    for index, message in enumerate(given):
         alias = bus or type(message)._meta.bus or options().default_bus
         by_bus.setdefault(alias, []).append((index, wrap(message, alias, group=group, priority=priority)))
     receipts: dict[int, Receipt] = {}
@@ -82,7 +84,10 @@ def send_many(
         with span("messaging.send", bus=alias, messages=len(envelopes), alias=envelopes[0].alias):
             accepted = registry.get(alias).send(envelopes, due)
         touch()
-        receipts.update({index: receipt for (index, _), receipt in zip(numbered, accepted, strict=True)})
+        for (index, envelope), receipt in zip(numbered, accepted, strict=True):
+            receipts[index] = receipt
+            if watchers:
+                tell(Sent(given[index], envelope, receipt, due))
     return [receipts[index] for index in sorted(receipts)]
 
 

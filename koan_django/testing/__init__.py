@@ -6,14 +6,35 @@ Each name loads on its first use, so that a project needs no more installed than
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .capturing import Captured as Captured
+    from .capturing import capture_messages as capture_messages
     from .clock import FrozenClock as FrozenClock
     from .clock import frozen_clock as frozen_clock
+    from .draining import DeadLettersError as DeadLettersError
+    from .draining import Drained as Drained
+    from .draining import drain as drain
     from .faults import Fault as Fault
     from .faults import fault as fault
     from .secrets import static_secrets as static_secrets
     from .settings import override_koan as override_koan
+    from .unrest import Chaos as Chaos
+    from .unrest import chaos as chaos
 
-__all__ = ["Fault", "FrozenClock", "fault", "frozen_clock", "override_koan", "static_secrets"]
+__all__ = [
+    "Captured",
+    "Chaos",
+    "DeadLettersError",
+    "Drained",
+    "Fault",
+    "FrozenClock",
+    "capture_messages",
+    "chaos",
+    "drain",
+    "fault",
+    "frozen_clock",
+    "override_koan",
+    "static_secrets",
+]
 
 if not TYPE_CHECKING:
     from koan_django.core.faces import lazy
@@ -21,8 +42,15 @@ if not TYPE_CHECKING:
     __getattr__ = lazy(
         __name__,
         {
+            "Captured": "capturing",
+            "Chaos": "unrest",
+            "DeadLettersError": "draining",
+            "Drained": "draining",
             "Fault": "faults",
             "FrozenClock": "clock",
+            "capture_messages": "capturing",
+            "chaos": "unrest",
+            "drain": "draining",
             "fault": "faults",
             "frozen_clock": "clock",
             "override_koan": "settings",

@@ -1,0 +1,185 @@
+"""``drain``: handle everything that waits, here and now."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from koan_django.messaging.buses import registry
+from koan_django.messaging.buses.database import DatabaseBus
+from koan_django.messaging.buses.memory import MemoryBus
+from koan_django.messaging.envelope import Envelope
+from koan_django.messaging.exceptions import MessagingError
+from koan_django.messaging.invocation import handle
+
+from . import commits, unrest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from koan_django.messaging.buses.base import Batch, Bus
+    from koan_django.messaging.consumer import Consumer
+    from koan_django.messaging.envelope import Delivery
+    from koan_django.messaging.verdicts import Verdict
+
+#: More than any test means: a handler sends what it receives.
+LIMIT = 10_000
+#: The time of SQLite has milliseconds: what is due now may not be until the next one.
+_MOMENT = timedelta(milliseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Handling:
+    """One message that one group was given, and how that ended. ``error`` is empty when it went well."""
+
+    bus: str
+    group: str
+    handler: str
+    envelope: Envelope
+    error: str = ""
+    reason: str = ""
+
+    def __str__(self) -> str:
+        envelope = self.envelope
+        where = f"{envelope.alias} {envelope.id} in the group {self.group!r}, attempt {envelope.attempt}"
+        return f"{where}: {self.error} ({self.reason})" if self.reason else f"{where}: {self.error}".rstrip(": ")
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """What ``drain()`` did, in order. ``left`` counts what waits for a later time."""
+
+    handled: tuple[Handling, ...] = ()
+    duplicates: tuple[Handling, ...] = ()
+    retried: tuple[Handling, ...] = ()
+    postponed: tuple[Handling, ...] = ()
+    dead: tuple[Handling, ...] = ()
+    left: int = 0
+
+    def __len__(self) -> int:
+        """How many were handled."""
+        return len(self.handled)
+
+
+class DeadLettersError(AssertionError):
+    """Messages ended as dead letters, and the test has not said that they may. ``drained`` is what else happened."""
+
+    def __init__(self, drained: Drained) -> None:
+        lines = [f"  {each}" for each in drained.dead]
+        count = len(lines)
+        super().__init__(
+            "\n".join([f"{count} message{'s' if count > 1 else ''} became dead letters:", *lines])
+            + "\nIf that is what you test, call drain(allow_dead=True)."
+        )
+        self.drained = drained
+
+
+def drain(bus: str | None = None, *, retries: bool = True, allow_dead: bool = False, limit: int = LIMIT) -> Drained:
+    """Run the handlers of all that waits on the database and memory buses, or on ``bus``, until nothing is due.
+
+    They run in this thread, as in a worker: transaction, inbox, middleware and retries included. In a ``TestCase``
+    what waits for its commit (``transaction.on_commit``) runs first. A delayed message waits until its time has come.
+
+    Retries follow at once; with ``retries=False`` they wait for their time, as with a frozen clock one may want.
+
+    Raises :class:`DeadLettersError` when something ended as a dead letter, unless ``allow_dead``;
+    :class:`MessagingError` inside an open transaction, for a bus on a broker, and after ``limit`` deliveries.
+    """
+    open_on = commits.uncommitted()
+    if open_on:
+        raise MessagingError(
+            "drain() was called inside a transaction",
+            why=f"what the open block of atomic() on {', '.join(open_on)} has sent may still roll back",
+            fix="Call it after the block.",
+        )
+    chosen = [registry.get(bus)] if bus else registry.all_buses()
+    return _Drain([_checked(each) for each in chosen], retries, limit).run(allow_dead=allow_dead)
+
+
+class _Drain:
+    def __init__(self, buses: list[Bus], retries: bool, limit: int) -> None:
+        self._buses = buses
+        self._consumers = [each.consumer(_NoPool()) for each in buses]
+        self._retries = retries
+        self._limit = self._room = limit
+        self._outcomes: dict[str, list[Handling]] = defaultdict(list)
+
+    def run(self, *, allow_dead: bool) -> Drained:
+        commits.run_callbacks()
+        while any(self._round(consumer) for consumer in self._consumers):
+            pass
+        drained = Drained(
+            handled=tuple(self._outcomes["handled"]),
+            duplicates=tuple(self._outcomes["duplicate"]),
+            retried=tuple(self._outcomes["retry"]),
+            postponed=tuple(self._outcomes["postpone"]),
+            dead=tuple(self._outcomes["dead"]),
+            left=sum(depth.waiting + depth.in_progress for bus in self._buses for depth in bus.depths()),
+        )
+        if drained.dead and not allow_dead:
+            raise DeadLettersError(drained)
+        return drained
+
+    def _round(self, consumer: Consumer) -> bool:
+        """Give each group of a bus what waits for it; ``False`` when nothing does."""
+        worked = False
+        for group in unrest.current().shuffled(list(consumer.waiting_groups())):
+            deliveries = consumer.fetch(group, consumer.bus.options.batch)
+            worked = bool(deliveries) or worked
+            self._handle(consumer, group, unrest.current().shuffled(deliveries))
+            commits.run_callbacks()
+        return worked
+
+    def _handle(self, consumer: Consumer, group: str, deliveries: list[Delivery]) -> None:
+        self._room -= len(deliveries)
+        if self._room < 0:
+            consumer.give_back(deliveries)
+            raise MessagingError(
+                f"drain() is not done after {self._limit} deliveries",
+                why="handlers go on sending messages that they receive themselves",
+                fix="End the circle, or give a higher limit=.",
+            )
+        judged = list(zip(deliveries, handle(consumer.bus.alias, group, deliveries), strict=True))
+        self._note(judged)
+        died = [delivery for delivery, verdict in judged if _went_well(verdict) and unrest.current().kills(delivery)]
+        consumer.settle([(each, self._timed(verdict)) for each, verdict in judged if each not in died])
+        consumer.give_back(died)
+        for delivery, verdict in judged:
+            if _went_well(verdict):
+                unrest.current().repeat(delivery)
+
+    def _timed(self, verdict: Verdict) -> Verdict:
+        at_once = self._retries and verdict.outcome == "retry"
+        return replace(verdict, wait=-_MOMENT) if at_once else verdict
+
+    def _note(self, judged: list[tuple[Delivery, Verdict]]) -> None:
+        for delivery, verdict in judged:
+            error = f"{verdict.error_type.rpartition('.')[2]}: {verdict.error}" if verdict.error_type else ""
+            self._outcomes[verdict.outcome].append(
+                Handling(delivery.bus, delivery.group, verdict.handler, delivery.envelope, error, verdict.reason)
+            )
+
+
+class _NoPool:
+    """Consumers ask for a pool; this one's thread is never started."""
+
+    size = 1
+
+    def submit(self, batch: Batch, done: Callable[[Batch, list[Verdict] | None], None]) -> bool:
+        return False
+
+
+def _went_well(verdict: Verdict) -> bool:
+    return verdict.outcome == "handled"
+
+
+def _checked(bus: Bus) -> Bus:
+    if isinstance(bus, DatabaseBus | MemoryBus):
+        return bus
+    raise MessagingError(
+        f"drain() cannot empty the bus {bus.alias!r}",
+        why="it is on a broker, which other processes may consume",
+        fix=f'In tests: override_koan(MESSAGING={{"BUSES": {{"{bus.alias}": {{"URL": "database://"}}}}}}).',
+    )
