@@ -53,6 +53,7 @@ class MediaField(StoredFileField):
     """
 
     attr_class = MediaFieldFile
+    takes_direct_uploads = False
     measures = ("width", "height", "format", "stored_at")
 
     @property

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .exceptions import StorageRefusedError as StorageRefusedError
     from .exceptions import StorageUnavailableError as StorageUnavailableError
     from .exceptions import TransferConflictError as TransferConflictError
+    from .exceptions import UploadRefusedError as UploadRefusedError
     from .exceptions import VerificationError as VerificationError
     from .fields import StoredFileField as StoredFileField
     from .profile import profiles as profiles
@@ -41,6 +42,7 @@ __all__ = [
     "StoredFile",
     "StoredFileField",
     "TransferConflictError",
+    "UploadRefusedError",
     "VerificationError",
     "profiles",
 ]

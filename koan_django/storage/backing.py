@@ -34,7 +34,7 @@ def configured() -> Mapping[str, Mapping[str, Any]]:
 
 def instance(alias: str) -> Storage:
     """Return Django's own backend for ``alias``, or one of ours where its options hold secret references."""
-    given = _entry(alias).get("OPTIONS", {})
+    given = options_of(alias)
     if not _is_template(given):
         return storages[alias]
     made: Storage = backend_class(alias)(**_rendered(given))
@@ -64,6 +64,17 @@ def described(alias: str, chosen: str | None = None) -> dict[str, str]:
     """Return the dotted paths of the ``backend`` and the ``driver``, without making either."""
     backend = backend_class(alias)
     return {"backend": _dotted(backend), "driver": _dotted(driver_class(backend, chosen))}
+
+
+def driver_of(alias: str, chosen: str | None = None) -> type[Driver]:
+    """Return the driver class for the backend ``alias``."""
+    return driver_class(backend_class(alias), chosen)
+
+
+def options_of(alias: str) -> Mapping[str, Any]:
+    """Return ``OPTIONS`` of the alias as they are written."""
+    found: Mapping[str, Any] = _entry(alias).get("OPTIONS", {})
+    return found
 
 
 def is_local(alias: str) -> bool:

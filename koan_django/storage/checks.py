@@ -12,7 +12,7 @@ from koan_django.core import defaults
 from koan_django.core.checks import section_check
 
 from . import backing
-from .conf import StorageOptions, options
+from .conf import ProfileOptions, StorageOptions, options
 from .exceptions import ProfileError
 from .profile import profiles
 
@@ -22,21 +22,30 @@ if TYPE_CHECKING:
 
 
 def check_profiles(app_configs: object, **kwargs: object) -> list[CheckMessage]:
-    """E002: an alias is unknown. E003: there is no driver. E004: profiles share a place. W001: no MEDIA_ROOT."""
+    """E002: an alias is unknown. E003: there is no driver. E004: profiles share a place. W001: no MEDIA_ROOT.
+
+    And what the drivers say of the options of their backends.
+    """
     found = _options()
     if found is None:
         return []
     messages = [message for name in found.profiles for message in _check_profile(name, found)]
-    return messages or [*_check_places(found), *_check_media_root(found)]
+    return messages or [*_check_places(found), *_check_media_root(found), *_check_options(found)]
 
 
 def check_deployment(app_configs: object, **kwargs: object) -> list[CheckMessage]:
-    """W002: the objects of a profile lie in a folder of one machine."""
+    """W002: the objects of a profile lie in a folder of one machine. And what the drivers say."""
     found = _options()
+    if found is None or any(_check_profile(name, found) for name in found.profiles):
+        return []
+    return [*_check_folders(found), *_check_options(found, deploy=True)]
+
+
+def _check_folders(found: StorageOptions) -> list[CheckMessage]:
     return [
         message
-        for name, one in (found.profiles.items() if found else ())
-        if one.storage in backing.configured() and backing.is_local(one.storage)
+        for name, one in found.profiles.items()
+        if backing.is_local(one.storage)
         for message in defaults.in_force(
             f"the storage profile {name!r} keeps its objects in a folder, which other machines do not see",
             instead=f"Give STORAGES[{one.storage!r}] a backend that all of them reach.",
@@ -95,13 +104,16 @@ def _check_profile(name: str, found: StorageOptions) -> list[CheckMessage]:
         backing.described(profile.storage, profile.driver)
     except ProfileError as error:
         return [Error(f"{path}: {error.what}", hint=error.fix, id="koan_storage.E003")]
+    except ImproperlyConfigured as error:
+        hint = "Install what the backend needs: koan-django[s3], for one of S3."
+        return [Error(f"{path}: {error}", hint=hint, id="koan_storage.E003")]
     except (ImportError, TypeError) as error:
         return [Error(f"{path}: {error}", hint="Correct the dotted path.", id="koan_storage.E003")]
     return []
 
 
 def _check_places(found: StorageOptions) -> list[CheckMessage]:
-    places = {name: (_store(one.storage), one.container) for name, one in found.profiles.items()}
+    places = {name: (_store(one), one.container) for name, one in found.profiles.items()}
     return [
         Error(
             f"the storage profiles {first!r} and {second!r} share one place",
@@ -114,9 +126,18 @@ def _check_places(found: StorageOptions) -> list[CheckMessage]:
     ]
 
 
-def _store(alias: str) -> tuple[str, str]:
-    entry = backing.configured()[alias]
-    return entry["BACKEND"], repr(sorted(entry.get("OPTIONS", {}).items()))
+def _store(profile: ProfileOptions) -> tuple[type, str]:
+    driver = backing.driver_of(profile.storage, profile.driver)
+    return driver, driver.store(backing.options_of(profile.storage))
+
+
+def _check_options(found: StorageOptions, *, deploy: bool = False) -> list[CheckMessage]:
+    drivers = {one.storage: backing.driver_of(one.storage, one.driver) for one in found.profiles.values()}
+    return [
+        message
+        for alias, driver in drivers.items()
+        for message in driver.check(alias, backing.options_of(alias), deploy=deploy)
+    ]
 
 
 def _overlap(one: tuple[object, str], other: tuple[object, str]) -> bool:

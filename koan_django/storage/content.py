@@ -8,12 +8,15 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from django.core.files.base import File
+from django.utils.http import content_disposition_header
 
 from .keys import display
 
 if TYPE_CHECKING:
     from .streams import Readable
 
+#: What browsers show without running anything in it.
+_SHOWN, _PLAYED = ("application/pdf", "text/plain"), ("image/", "audio/", "video/")
 UNKNOWN_TYPE = "application/octet-stream"
 _TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}")
 
@@ -37,6 +40,12 @@ def type_of(content: Any, name: str) -> str:
     """Return the media type that ``content`` claims, or the one its name suggests. Either is only a claim."""
     claimed = getattr(content, "content_type", None) or getattr(getattr(content, "file", None), "content_type", None)
     return clean_type(claimed) or mimetypes.guess_type(name)[0] or UNKNOWN_TYPE
+
+
+def disposition(name: str, media_type: str, *, as_attachment: bool) -> str:
+    """Return the header that names a download. What a browser would run is an attachment, whoever asks."""
+    is_harmless = media_type in _SHOWN or (media_type.startswith(_PLAYED) and media_type != "image/svg+xml")
+    return content_disposition_header(as_attachment or not is_harmless, name) or "inline"
 
 
 def clean_type(value: object) -> str:

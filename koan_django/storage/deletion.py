@@ -48,10 +48,10 @@ def bury(location: Location, *, origin: str, instance: Model, size: int | None =
     return tombstone
 
 
-def reserve(location: Location, *, origin: str, instance: Model) -> Tombstone:
-    """Announce an object that is about to be written for a row: should this process die, the sweep removes it."""
+def reserve(location: Location, *, origin: str, instance: Model, lasting: timedelta = RESERVED) -> Tombstone:
+    """Announce an object that is about to be written for a row: if no row names it in time, the sweep removes it."""
     using = router.db_for_write(Tombstone, instance=instance)
-    return _tombstone(location, origin, using, not_before=Now() + RESERVED)
+    return _tombstone(location, origin, using, not_before=Now() + lasting)
 
 
 def keep(reserved: Tombstone) -> None:

@@ -76,6 +76,10 @@ class VerificationError(StorageError):
     transient: ClassVar[bool] = True
 
 
+class UploadRefusedError(StorageError):
+    """What was sent straight to the store is not taken over: the token or the bytes are not those announced."""
+
+
 class TransferConflictError(StorageError):
     """The row was moved, replaced or deleted by somebody else while its bytes were on the way."""
 

@@ -37,6 +37,8 @@ class StoredFileField(FileField):
     attr_class = StoredFieldFile
     descriptor_class = StoredFileDescriptor
     description = _("Stored file")
+    #: Whether clients may send files to the store without the application seeing the bytes.
+    takes_direct_uploads: ClassVar[bool] = True
     #: The columns a field may fill, by the argument that names them.
     companion_arguments: ClassVar[tuple[str, ...]] = (
         "size_field",

@@ -12,6 +12,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 
 from .content import Content
+from .uploads import take_over
 
 if TYPE_CHECKING:
     from .storedfile import StoredFile  # named in the bound below
@@ -44,6 +45,14 @@ class StoredFileManager(models.Manager[M]):
         """
         return self.create(file=Content(stream, name, content_type), **fields)
 
+    def from_upload(self, token: str, **fields: Any) -> M:
+        """Make the row of a file that :meth:`StoredFile.presigned_upload` announced and that has arrived.
+
+        Raises ``ObjectNotFoundError`` while it has not, ``UploadRefusedError`` when the token or the bytes are not
+        those announced, or were taken over before.
+        """
+        return take_over(self.model, token, fields, using=self._db)
+
     async def acreate_bytes(self, name: str, data: bytes, *, content_type: str = "", **fields: Any) -> M:
         """Async twin of :meth:`create_bytes`."""
         return await sync_to_async(self.create_bytes)(name, data, content_type=content_type, **fields)
@@ -55,6 +64,10 @@ class StoredFileManager(models.Manager[M]):
     async def acreate_json(self, name: str, value: Any, *, content_type: str = "application/json", **fields: Any) -> M:
         """Async twin of :meth:`create_json`."""
         return await sync_to_async(self.create_json)(name, value, content_type=content_type, **fields)
+
+    async def afrom_upload(self, token: str, **fields: Any) -> M:
+        """Async twin of :meth:`from_upload`."""
+        return await sync_to_async(self.from_upload)(token, **fields)
 
     async def aupload(self, stream: Readable, *, name: str = "", content_type: str = "", **fields: Any) -> M:
         """Async twin of :meth:`upload`."""

@@ -14,7 +14,7 @@ from .exceptions import CapabilityError, VerificationError
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from .drivers.base import ObjectStat
+    from .drivers.base import ObjectStat, PresignedUpload
     from .profile import Profile
     from .streams import Readable, StoredRange
 
@@ -64,10 +64,22 @@ def delete(profile: Profile, key: str) -> bool:
     return bool(metadata["existed"])
 
 
-def presign_get(profile: Profile, key: str, expires: timedelta) -> str:
+def presign_get(profile: Profile, key: str, expires: timedelta, *, disposition: str = "") -> str:
     """Return an address that reads the object until ``expires`` from now; raises ``CapabilityError``."""
     profile.require(Capability.PRESIGNED_GET)
-    return profile.driver.presign_get(profile.at(key), expires)
+    return profile.driver.presign_get(profile.at(key), expires, disposition=disposition)
+
+
+def presign_put(
+    profile: Profile, key: str, expires: timedelta, *, content_type: str = "", size: int | None = None, sha256: str = ""
+) -> PresignedUpload:
+    """Return how the object can be sent until ``expires`` from now.
+
+    Raises ``CapabilityError`` and ``ProfileRefusedError``.
+    """
+    profile.require(Capability.PRESIGNED_PUT)
+    policy.require_store(profile.name)
+    return profile.driver.presign_put(profile.at(key), expires, content_type=content_type, size=size, sha256=sha256)
 
 
 def copy(source: Profile, key: str, target: Profile, new_key: str, *, sha256: str = "", content_type: str = "") -> str:

@@ -11,7 +11,8 @@ from django.db import models, router, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from . import binding, operations, transfers
+from . import binding, operations, transfers, uploads
+from .content import disposition
 from .fields import StoredFileField
 from .managers import StoredFileManager
 from .references import fields_of
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from django.core.checks import CheckMessage
 
-    from .drivers.base import ObjectStat
+    from .drivers.base import ObjectStat, PresignedUpload
     from .streams import StoredRange
 
     T = TypeVar("T", bound="StoredFile")
@@ -144,9 +145,32 @@ class StoredFile(models.Model):
         """
         return transfers.transfer(self, profile)
 
-    def presigned_url(self, *, expires: timedelta = timedelta(minutes=15)) -> str:
-        """Return an address that reads the object until ``expires`` from now; raises ``CapabilityError``."""
-        return self.file.reading(lambda profile, key: operations.presign_get(profile, key, expires))
+    def presigned_url(self, *, expires: timedelta = timedelta(minutes=15), as_attachment: bool = False) -> str:
+        """Return an address that reads the object until ``expires`` from now, a week at most.
+
+        The browser saves it under the user's name, or shows it: never what it would run, such as HTML and SVG. Raises
+        ``CapabilityError`` where the store signs no addresses; ask ``profiles[...].capabilities``.
+        """
+        shown = disposition(self.original_name, self.content_type, as_attachment=as_attachment)
+        return self.file.reading(lambda profile, key: operations.presign_get(profile, key, expires, disposition=shown))
+
+    @classmethod
+    def presigned_upload(
+        cls,
+        name: str,
+        *,
+        size: int | None = None,
+        sha256: str = "",
+        content_type: str = "",
+        expires: timedelta = timedelta(minutes=15),
+    ) -> PresignedUpload:
+        """Return how a client sends a file called ``name`` straight to the store, until ``expires`` from now.
+
+        The store refuses another ``size``, ``sha256`` or media type than is given here. When it has arrived,
+        ``objects.from_upload(upload.token)`` makes the row; a file that nobody takes over within a day is removed.
+        Raises ``CapabilityError``.
+        """
+        return uploads.announce(cls, name, content_type=content_type, size=size, sha256=sha256, expires=expires)
 
     async def aopen(self) -> BinaryIO:
         """Async twin of :meth:`open`."""

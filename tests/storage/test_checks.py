@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import sys
 from typing import Any
 
 import pytest
@@ -217,3 +219,63 @@ def test_migrations_know_nothing_of_profiles() -> None:
     assert kwargs == {"blank": True, "db_index": True, "max_length": 255}
     rebuilt = StoredFileField(**kwargs)
     assert rebuilt.deconstruct()[1:] == (path, args, kwargs)
+
+
+S3 = "storages.backends.s3.S3Storage"
+
+
+def s3(settings: Any, **aliases: dict[str, Any]) -> dict[str, Any]:
+    """Put S3 backends with these options behind profiles of the same names."""
+    backends = {name: {"BACKEND": S3, "OPTIONS": options} for name, options in aliases.items()}
+    settings.STORAGES = {**settings.STORAGES, **backends}
+    return {"PROFILES": {name: {"STORAGE": name} for name in aliases}}
+
+
+def test_checking_an_s3_profile_opens_no_socket(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise AssertionError(f"a check opens a socket: {arguments}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    options = {"bucket_name": "shop", "endpoint_url": "http://127.0.0.1:1", "access_key": "{{secret:no-such}}"}
+    assert found(**s3(settings, remote=options)) == {}
+
+
+def test_an_s3_profile_needs_a_bucket(settings: Any) -> None:
+    assert "STORAGES['remote']['OPTIONS'] names no bucket" in found(**s3(settings, remote={}))["koan_storage.E008"]
+    settings.AWS_STORAGE_BUCKET_NAME = "shop"
+    assert found(**s3(settings, remote={})) == {}
+
+
+def test_compression_by_the_backend_is_told_to_have_no_effect(settings: Any) -> None:
+    text = found(**s3(settings, remote={"bucket_name": "shop", "gzip": True}))["koan_storage.W003"]
+    assert "has no effect" in text
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "warned"),
+    [("http://10.0.0.1:9000", True), ("http://localhost:9000", False), ("https://s3.example.org", False), ("", False)],
+)
+def test_an_open_endpoint_is_told_before_deployment(settings: Any, endpoint: str, warned: bool) -> None:
+    options = {"bucket_name": "shop", "endpoint_url": endpoint}
+    with override_koan(STORAGE=s3(settings, remote=options)):
+        messages = checks.run_checks(apps.get_app_configs(), include_deployment_checks=True)
+    assert ("koan_storage.W004" in {message.id for message in messages}) is warned
+
+
+def test_profiles_of_one_bucket_share_a_place_whatever_else_differs(settings: Any) -> None:
+    first = {"bucket_name": "shop", "location": "a/"}
+    text = found(**s3(settings, one=first, two={**first, "querystring_expire": 60}))["koan_storage.E004"]
+    assert "'one' and 'two' share one place" in text
+    assert found(**s3(settings, one=first, two={**first, "location": "b"})) == {}
+
+
+def test_a_backend_without_its_package_says_what_to_install(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, S3.rpartition(".")[0], raising=False)
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    monkeypatch.setitem(sys.modules, "boto3.session", None)
+    assert "koan-django[s3]" in found(**s3(settings, remote={"bucket_name": "shop"}))["koan_storage.E003"]
+
+
+def test_an_unknown_capability_is_told() -> None:
+    text = found(PROFILES={"hot": {"WITHOUT": ["exclusive-creat"]}})["koan_storage.E001"]
+    assert "there is no capability 'exclusive-creat'; did you mean 'exclusive-create'?" in text

@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol
 
 from koan_django.storage.exceptions import CapabilityError, NoURLError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from django.core.checks import CheckMessage
     from django.core.files.storage import Storage
 
     from koan_django.storage.streams import Readable, StoredRange
@@ -79,6 +80,8 @@ class PresignedUpload:
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     fields: Mapping[str, str] = field(default_factory=dict)
+    #: What takes the upload over once it has arrived, where a model announced it.
+    token: str = ""
 
 
 class Driver(Protocol):
@@ -89,6 +92,16 @@ class Driver(Protocol):
 
     def __init__(self, storage: Storage) -> None:
         """Stand on ``storage``; open nothing yet."""
+
+    @classmethod
+    def check(cls, alias: str, options: Mapping[str, Any], *, deploy: bool = False) -> Iterable[CheckMessage]:
+        """Return what is wrong with the ``OPTIONS`` of ``STORAGES[alias]``, without making the backend."""
+        return ()
+
+    @classmethod
+    def store(cls, options: Mapping[str, Any]) -> str:
+        """Return what store a backend with these ``OPTIONS`` would stand for, without making it."""
+        return repr(sorted(options.items()))
 
     @property
     def place(self) -> str:
@@ -161,8 +174,10 @@ class Driver(Protocol):
         """Return an address that reads the object until ``expires`` from now, with these headers in the answer."""
         raise lacks(self, Capability.PRESIGNED_GET)
 
-    def presign_put(self, key: str, expires: timedelta, *, content_type: str = "") -> PresignedUpload:
-        """Return how the object can be sent until ``expires`` from now."""
+    def presign_put(
+        self, key: str, expires: timedelta, *, content_type: str = "", size: int | None = None, sha256: str = ""
+    ) -> PresignedUpload:
+        """Return how the object can be sent until ``expires`` from now, with the type, size and hash that are given."""
         raise lacks(self, Capability.PRESIGNED_PUT)
 
     def presign_post(

@@ -33,6 +33,7 @@ from koan_django.storage.exceptions import (
 )
 from koan_django.storage.streams import BLOCK, HashingReader, StoredRange, sha256_of
 
+from . import s3checks
 from .base import Capability, Driver, ObjectStat, Page, PresignedUpload, lacks
 from .multipart import Upload, gather, pieces, ranges
 from .refusals import changed, status_of, taken, translated
@@ -41,6 +42,7 @@ from .remote import RemoteBytes
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from django.core.checks import CheckMessage
     from django.core.files.storage import Storage
 
     from koan_django.storage.streams import Readable
@@ -76,6 +78,15 @@ class S3Driver(Driver):
     def __init__(self, storage: Storage) -> None:
         self._storage: Any = storage
         self._made: tuple[int, Any] = (0, None)
+
+    @classmethod
+    def check(cls, alias: str, options: Mapping[str, Any], *, deploy: bool = False) -> Iterable[CheckMessage]:
+        return (s3checks.check_deployment if deploy else s3checks.check)(alias, options)
+
+    @classmethod
+    def store(cls, options: Mapping[str, Any]) -> str:
+        names = ("endpoint_url", "bucket_name", "location")
+        return repr([str(s3checks.option(options, name) or "").strip("/") for name in names])
 
     @property
     def client(self) -> Any:
@@ -240,10 +251,18 @@ class S3Driver(Driver):
         given = {"ResponseContentDisposition": disposition, "ResponseContentType": content_type}
         return self._signed("get_object", key, expires, {name: value for name, value in given.items() if value})
 
-    def presign_put(self, key: str, expires: timedelta, *, content_type: str = "") -> PresignedUpload:
-        """The signature covers the headers: the type, and that there is no object yet where the store can tell."""
-        headers = {"Content-Type": content_type} if content_type else {}
-        parameters = {"ContentType": content_type} if content_type else {}
+    def presign_put(
+        self, key: str, expires: timedelta, *, content_type: str = "", size: int | None = None, sha256: str = ""
+    ) -> PresignedUpload:
+        """The signature covers all of it, and that there is no object yet where the store can tell."""
+        headers: dict[str, str] = {}
+        parameters: dict[str, Any] = {}
+        if content_type:
+            headers["Content-Type"] = parameters["ContentType"] = content_type
+        if size is not None:
+            parameters["ContentLength"] = size  # the client sends this header by itself
+        if sha256:
+            headers["x-amz-checksum-sha256"] = parameters["ChecksumSHA256"] = _base64(sha256)
         if Capability.EXCLUSIVE_CREATE in self.capabilities:
             headers["If-None-Match"] = parameters["IfNoneMatch"] = "*"
         return PresignedUpload("PUT", self._signed("put_object", key, expires, parameters), headers=headers)
@@ -331,7 +350,7 @@ class S3Driver(Driver):
                 self._remove(key)
 
     def _put_whole(self, key: str, body: bytes, parameters: Mapping[str, Any], sha256: str) -> None:
-        checksum = {"ChecksumSHA256": base64.b64encode(bytes.fromhex(sha256)).decode()}
+        checksum = {"ChecksumSHA256": _base64(sha256)}
         with translated(key):
             self.client.put_object(
                 Body=body, **parameters, **(checksum if Capability.CHECKSUM in self.capabilities else {})
@@ -440,7 +459,7 @@ class S3Driver(Driver):
 
     # -- signatures ------------------------------------------------------------------------------------------------
 
-    def _signed(self, operation: str, key: str, expires: timedelta, parameters: Mapping[str, str]) -> str:
+    def _signed(self, operation: str, key: str, expires: timedelta, parameters: Mapping[str, Any]) -> str:
         target, seconds = self._target(key), _seconds(expires)
         with translated(key):
             made: str = self.client.generate_presigned_url(
@@ -483,6 +502,10 @@ def _copying(key: str) -> Iterator[None]:
             yield
     except StorageRefusedError as error:
         raise CapabilityError(f"the store does not copy to {key!r}", why=error.why, fix=error.fix) from error
+
+
+def _base64(sha256: str) -> str:
+    return base64.b64encode(bytes.fromhex(sha256)).decode()
 
 
 def _utc(entry: Mapping[str, Any]) -> datetime:
