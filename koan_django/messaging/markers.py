@@ -29,7 +29,7 @@ PARTITION = Marker("partition key")
 IDEMPOTENCY = Marker("idempotency key")
 SENSITIVE = Marker("sensitive")
 
-#: Messages with the same value stay in order. At most one per message, never optional.
+#: Messages with the same value belong to one partition. At most one per message, never optional.
 PartitionKey = Annotated[T, PARTITION]
 #: Messages with the same value are handled once per handler. Several fields make a compound key.
 IdempotencyKey = Annotated[T, IDEMPOTENCY]
