@@ -23,10 +23,9 @@ from koan_django.storage import (
     StorageRefusedError,
     StorageUnavailableError,
 )
-from koan_django.storage.drivers import refusals
-from koan_django.storage.drivers import s3 as module
 from koan_django.storage.drivers.base import Capability, walk
-from koan_django.storage.drivers.s3 import S3Driver
+from koan_django.storage.drivers.s3 import S3Driver, refusals
+from koan_django.storage.drivers.s3 import bucket as module
 from tests.services import wait_until
 from tests.services.proxy import Proxy
 from tests.services.s3 import S3, Bucket
@@ -303,6 +302,7 @@ def test_the_probe_tells_a_missing_bucket(make: Callable[..., S3Driver]) -> None
         ("InternalError", 500, StorageUnavailableError, True),
         ("ExpiredToken", 400, StorageUnavailableError, True),
         ("ConditionalRequestConflict", 409, StorageUnavailableError, True),
+        ("NoSuchUpload", 404, StorageUnavailableError, True),
         ("NotImplemented", 501, CapabilityError, False),
         ("AccessDenied", 403, StorageRefusedError, False),
         ("PermanentRedirect", 301, StorageRefusedError, False),
@@ -383,7 +383,7 @@ def test_what_is_too_large_for_one_request_is_copied_in_parts(make: Callable[...
     sha256 = driver.put("big", io.BytesIO(BIG), content_type="video/mp4").sha256
     seen = watched(driver)
     driver.copy_within("big", "copy")
-    assert sorted(seen) == ["CompleteMultipartUpload", "CreateMultipartUpload", "HeadObject", *["UploadPartCopy"] * 3]
+    assert sorted(seen) == ["CompleteMultipartUpload", "CreateMultipartUpload", "HeadObject", *["UploadPartCopy"] * 2]
     assert (driver.stat("copy").content_type, driver.checksum("copy")) == ("video/mp4", sha256)
     with pytest.raises(ObjectExistsError):
         driver.copy_within("big", "copy")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import BinaryIO, assert_type
 
-from koan_django.storage import Capability, ProfileStorage, profiles
+from koan_django.storage import Capability, PresignedUpload, ProfileStorage, profiles
 from koan_django.storage.drivers.base import ObjectStat
 from koan_django.storage.fieldfile import StoredFieldFile
 from koan_django.storage.profile import Profile
@@ -24,6 +24,9 @@ assert_type(invoice.head(), ObjectStat)
 assert_type(invoice.copy_to(ArchivedInvoice), ArchivedInvoice)
 assert_type(invoice.move_to(ArchivedInvoice), ArchivedInvoice)
 assert_type(invoice.move_to_profile("cold"), bool)
+assert_type(invoice.presigned_url(as_attachment=True), str)
+assert_type(Invoice.presigned_upload("a.txt", size=1), PresignedUpload)
+assert_type(Invoice.objects.from_upload("token", number="1"), Invoice)
 assert_type(invoice.size, int)
 assert_type(invoice.key, str)
 assert_type(invoice.file, StoredFieldFile)

@@ -405,11 +405,20 @@ def test_wrong_keys_are_refused_by_every_verb(driver: Driver, key: str) -> None:
     assert [found.key for found in walk(driver)] == ["good"]
 
 
-def test_a_missing_capability_is_an_error_that_names_it(driver: Driver) -> None:
-    if Capability.PRESIGNED_GET in driver.capabilities:
-        pytest.skip("this driver signs addresses")
-    with pytest.raises(CapabilityError, match="presigned-get"):
-        driver.presign_get("k", timedelta(minutes=1))
+def test_an_address_is_signed_or_the_error_names_what_is_missing(driver: Driver) -> None:
+    minute = timedelta(minutes=1)
+    for capability, sign in (
+        (Capability.PRESIGNED_GET, driver.presign_get),
+        (Capability.PRESIGNED_PUT, driver.presign_put),
+        (Capability.PRESIGNED_POST, driver.presign_post),
+    ):
+        if capability in driver.capabilities:
+            assert sign("k", minute)
+            with pytest.raises(InvalidKeyError):
+                sign("../k", minute)
+        else:
+            with pytest.raises(CapabilityError, match=capability.value):
+                sign("k", minute)
 
 
 def test_the_probe_passes_and_leaves_nothing(driver: Driver) -> None:

@@ -26,6 +26,7 @@ _FULL = ("QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "Insuffici
 #: Refusals that pass: other credentials are on their way, a clock is set, another request comes to its end.
 _PASSING = (
     "ExpiredToken",
+    "NoSuchUpload",
     "ConditionalRequestConflict",
     "OperationAborted",
     "RequestTimeTooSkewed",
