@@ -33,10 +33,16 @@ class ContextValue:
         self.name = name
         self._pattern = pattern
         self._variable: contextvars.ContextVar[str | None] = contextvars.ContextVar(f"koan_{name}", default=None)
+        self._first: Callable[[], str | None] | None = None
 
     def current(self) -> str | None:
         """Return the value in force here, or ``None``."""
-        return self._variable.get()
+        found = self._first() if self._first is not None else None
+        return self._variable.get() if found is None else found
+
+    def ask_first(self, source: Callable[[], str | None] | None) -> None:
+        """Let ``source`` say what is in force, before what was put here: a tracing library knows the open span."""
+        self._first = source
 
     def is_valid(self, value: str) -> bool:
         """Whether ``value`` may be used."""

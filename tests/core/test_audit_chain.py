@@ -23,6 +23,7 @@ from koan_django.core.audit.forgetting import forget_old
 from koan_django.core.audit.keys import key_ring
 from koan_django.core.audit.sealing import LEASE, seal
 from koan_django.core.audit.verifying import Head, verify
+from koan_django.core.dispatch import jobs
 from koan_django.core.leases import acquire
 from koan_django.core.models import AuditEvent, AuditSeal
 from koan_django.testing import override_koan
@@ -63,6 +64,14 @@ class TestSealing:
         assert not AuditEvent.objects.all().unsealed().exists()
         report = verify()
         assert (report.findings, report.seals, report.events, report.waiting) == ([], 5, 23, 0)
+
+    def test_the_jobs_do_it_by_themselves(self) -> None:
+        made = {each.name: each for each in jobs}
+        make(3)
+        made["koan_core.seal_audit"]()
+        made["koan_core.forget_audit"]()
+        assert AuditSeal.objects.get().count == 3
+        assert made["koan_core.seal_audit"].every == timedelta(minutes=1)
 
     def test_with_nothing_to_do_it_adds_nothing(self, chain: list[AuditEvent]) -> None:
         head = seal().head
