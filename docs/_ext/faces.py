@@ -31,15 +31,19 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 
 class Face(SphinxDirective):
-    """``.. face:: koan_django.messaging``, inside an ``eval-rst`` block."""
+    """``.. face:: koan_django.messaging``, inside an ``eval-rst`` block.
+
+    Names that follow are documented in the place of ``__all__``, for a module that is public only in part.
+    """
 
     required_arguments = 1
+    optional_arguments = 20
 
     def run(self) -> list[nodes.Node]:
-        """Return what autodoc makes of the names, in the order of ``__all__``."""
+        """Return what autodoc makes of the names, in their order."""
         package = import_module(self.arguments[0])
-        homes = _homes(package)
-        lines = [line for name in package.__all__ for line in _block(package, name, homes.get(name, ""))]
+        names, homes = self.arguments[1:] or package.__all__, _homes(package)
+        lines = [line for name in names for line in _block(package, name, homes.get(name, package.__name__))]
         return self.parse_text_to_nodes(StringList(lines, package.__name__))
 
 

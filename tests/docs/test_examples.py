@@ -45,6 +45,27 @@ def test_what_an_example_imports_of_ours_exists(tree: ast.Module) -> None:
             assert not missing, f"{node.module} has no {', '.join(missing)}"
 
 
+def test_what_examples_use_is_public() -> None:
+    documented = (ROOT / "docs" / "reference" / "api.md").read_text()
+    used = {
+        (node.module or "", alias.name)
+        for _, tree in EXAMPLES
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("koan_django.")
+        for alias in node.names
+    }
+    lacking = [f"{module}.{name}" for module, name in sorted(used) if not _is_documented(documented, module, name)]
+    assert not lacking, "docs/reference/api.md does not document these"
+
+
+def _is_documented(page: str, module: str, name: str) -> bool:
+    """By its face, by name behind one, or as a module with a face of its own."""
+    whole = re.search(rf"face:: {re.escape(module)}$", page, re.MULTILINE)
+    by_name = re.search(rf"(face:: {re.escape(module)} .*\b|autofunction:: {re.escape(module)}\.){name}\b", page)
+    itself = re.search(rf"face:: {re.escape(module)}\.{name}\b", page)
+    return bool(itself or by_name or (whole and name in import_module(module).__all__))
+
+
 @pytest.mark.parametrize("tree", [tree for _, tree in EXAMPLES], ids=[where for where, _ in EXAMPLES])
 def test_the_settings_of_an_example_are_valid(tree: ast.Module) -> None:
     errors: list[OptionError] = []
