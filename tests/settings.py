@@ -60,6 +60,8 @@ TEMPLATES = [
     }
 ]
 STATIC_URL = "static/"
+# Django 6.1 asks for it; those before do not know it.
+MAILERS = {"default": {"BACKEND": "django.core.mail.backends.locmem.EmailBackend"}}
 
 
 def _database() -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,9 @@ def settings_texts() -> Iterator[tuple[str, str]]:
 def _values() -> Iterator[tuple[str, Any]]:
     for name in dir(settings):
         if name.isupper() and name != "KOAN":
-            yield name, getattr(settings, name)
+            with warnings.catch_warnings(action="ignore"):  # to look at a deprecated setting is not to use it
+                value = getattr(settings, name)
+            yield name, value
     module = sys.modules.get(getattr(settings, "SETTINGS_MODULE", None) or "")
     for name, value in list(vars(module).items()) if module else ():
         if not name.isupper() and not name.startswith("__"):

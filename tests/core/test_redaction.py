@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, quote_plus
 
+import django
 import pytest
 from django.conf import global_settings
 from django.core import mail
@@ -244,7 +245,8 @@ class TestErrorPages:
         logger = logging.Logger("test")
         logger.addHandler(AdminEmailHandler(include_html=True))
         request = RequestFactory().get("/fail")
-        with override_settings(ADMINS=[("a", "a@example.org")]):
+        address = "a@example.org" if django.VERSION >= (6, 0) else ("a", "a@example.org")
+        with override_settings(ADMINS=[address]):
             try:
                 fail(request)
             except ValueError:
