@@ -38,6 +38,7 @@ class _Announced:
 
     model: str
     tombstone: int
+    key: str
     name: str
     content_type: str
     size: int | None
@@ -64,20 +65,21 @@ def announce(
     made = operations.presign_put(profile, key, expires, content_type=media_type, size=size, sha256=sha256)
     location = Location(profile.name, key)
     reserved = deletion.reserve(location, origin=str(field), instance=model(), lasting=expires + deletion.RESERVED)
-    announced = _Announced(model._meta.label, reserved.pk, keys.display(name), media_type, size, sha256.lower())
+    announced = _Announced(model._meta.label, reserved.pk, key, keys.display(name), media_type, size, sha256.lower())
     return replace(made, token=announced.token())
 
 
 def take_over(model: type[T], token: str, fields: dict[str, Any], *, using: str | None = None) -> T:
     """Make the row of an upload that has arrived.
 
-    Raises ``UploadRefusedError`` for a token that is not for ``model`` or bytes that are not those announced,
-    ``ObjectNotFoundError`` while nothing has arrived, ``TransferConflictError`` when it was taken over before.
+    Raises ``UploadRefusedError`` for a token that is not for ``model``, an upload that was taken over before, or bytes
+    that are not those announced; ``ObjectNotFoundError`` while nothing has arrived; ``TransferConflictError`` when
+    somebody else is just taking it over.
     """
     announced = _read(model, token)
     alias = using or router.db_for_write(model)
-    reserved = Tombstone.objects.using(router.db_for_write(Tombstone, instance=model())).filter(pk=announced.tombstone)
-    found = reserved.first()
+    reserved = Tombstone.objects.using(router.db_for_write(Tombstone, instance=model()))
+    found = reserved.filter(pk=announced.tombstone, key=announced.key).first()
     if found is None:
         raise UploadRefusedError("there is no such upload", why="it was taken over before, or its time is over")
     profile = profiles[found.profile]

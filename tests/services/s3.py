@@ -60,6 +60,13 @@ class Bucket:
         found = self.client.list_multipart_uploads(Bucket=self.name).get("Uploads", [])
         return [entry["Key"] for entry in found]
 
+    def clear(self) -> None:
+        """Remove all objects and unfinished uploads."""
+        for key in self.objects():
+            self.client.delete_object(Bucket=self.name, Key=key)
+        for upload in self.client.list_multipart_uploads(Bucket=self.name).get("Uploads", []):
+            self.client.abort_multipart_upload(Bucket=self.name, Key=upload["Key"], UploadId=upload["UploadId"])
+
 
 class S3(Server):
     """A store. ``url`` is its endpoint with the credentials of an administrator."""
@@ -107,8 +114,7 @@ class S3(Server):
             try:
                 self.client.delete_bucket(Bucket=made.name)  # SeaweedFS deletes it with what is in it
             except self.client.exceptions.ClientError:
-                for key in made.objects():
-                    self.client.delete_object(Bucket=made.name, Key=key)
+                made.clear()
                 self.client.delete_bucket(Bucket=made.name)
 
     def exports(self) -> dict[str, str]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.loaders import create_loader
 
 from koan_django.core import telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.services.s3 import S3, Bucket
 
 BACKEND = "django.core.files.storage.FileSystemStorage"
 
@@ -43,3 +47,24 @@ def events() -> Iterator[list[telemetry.Event]]:
     end = telemetry.subscribe(seen.append, "storage.")
     yield seen
     end()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_loader() -> Iterator[None]:
+    """Read boto3's descriptions of S3 once: that takes most of the time of making a client."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("botocore.session.create_loader", functools.cache(create_loader))
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared_bucket(s3: S3) -> Iterator[Bucket]:
+    with s3.bucket() as made:
+        yield made
+
+
+@pytest.fixture
+def bucket(shared_bucket: Bucket) -> Iterator[Bucket]:
+    """An empty bucket. Making one for each test would take longer than the tests."""
+    yield shared_bucket
+    shared_bucket.clear()

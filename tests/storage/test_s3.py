@@ -28,28 +28,12 @@ from koan_django.storage.drivers.s3 import S3Driver, refusals
 from koan_django.storage.drivers.s3 import bucket as module
 from tests.services import wait_until
 from tests.services.proxy import Proxy
-from tests.services.s3 import S3, Bucket
+from tests.services.s3 import Bucket
 
 MIB = 1024 * 1024
 #: Three parts of five MiB, the last one short.
 BIG = os.urandom(1024) * (11 * 1024)
 Requests = list[str]
-
-
-@pytest.fixture(scope="module")
-def shared(s3: S3) -> Iterator[Bucket]:
-    with s3.bucket() as made:
-        yield made
-
-
-@pytest.fixture
-def bucket(shared: Bucket) -> Iterator[Bucket]:
-    """An empty bucket. Making one for each test would take longer than the tests."""
-    yield shared
-    for key in shared.objects():
-        shared.client.delete_object(Bucket=shared.name, Key=key)
-    for upload in shared.client.list_multipart_uploads(Bucket=shared.name).get("Uploads", []):
-        shared.client.abort_multipart_upload(Bucket=shared.name, Key=upload["Key"], UploadId=upload["UploadId"])
 
 
 @pytest.fixture
