@@ -50,6 +50,12 @@ def missing_upcasts(cls: type[Message]) -> list[int]:
     return [version for version in range(min(known), cls._meta.version) if version not in known] if known else []
 
 
+def lifts(cls: type[Message], version: int) -> bool:
+    """Whether upcasters lead from ``version`` to the current one."""
+    known = _upcasts.get(cls, {})
+    return all(step in known for step in range(version, cls._meta.version))
+
+
 def encode(message: Message) -> bytes:
     """Return the body of ``message``.
 
