@@ -68,6 +68,8 @@ class Supervisor:
         self._lock = threading.RLock()
         self._running: dict[str, subprocess.Popen[str]] = {}
         self._keepers: list[threading.Thread] = []
+        self._wanted_again: set[str] = set()
+        self._wakes = {name: threading.Event() for name in names}
         self._left = len(self._programs)
         self._stopping = threading.Event()
         self._ended = threading.Event()
@@ -114,6 +116,8 @@ class Supervisor:
             return
         self._stopping.set()
         self._ended.set()
+        for wake in self._wakes.values():
+            wake.set()
         self._each_running(lambda process: process.send_signal(signal.SIGTERM))
         deadline = time.monotonic() + self._grace
         while (alive := self._alive()) and time.monotonic() < deadline and not self._hurry.is_set():
@@ -127,11 +131,16 @@ class Supervisor:
                 self._guard.close()
 
     def restart(self, name: str) -> None:
-        """Ask ``name`` to end, so that it starts again. One that is not running starts by itself, and is left alone."""
+        """Ask ``name`` to end, so that it starts again; one that waits after a failure starts at once."""
         with self._lock:
             process = self._running.get(name)
-            if process is not None and process.returncode is None and not self._stopping.is_set():
+            if process is None or self._stopping.is_set():
+                return
+            if process.returncode is None:
+                self._wanted_again.add(name)
                 process.send_signal(signal.SIGTERM)
+            else:
+                self._wakes[name].set()
 
     def pid(self, name: str) -> int | None:
         """Return the process of ``name``, or ``None`` while it is not running."""
@@ -181,7 +190,7 @@ class Supervisor:
         failures = 0
         while process is not None:
             ended = self._follow(program, process)
-            failures = 1 if ended.seconds >= STEADY_SECONDS else failures + 1
+            failures = 1 if ended.seconds >= STEADY_SECONDS or self._was_wanted(program.name) else failures + 1
             process = self._start_again(program, ended, failures)
         with self._lock:
             self._left -= 1
@@ -207,7 +216,7 @@ class Supervisor:
             return None
         delay = self._restarts.delay(failures + 1).total_seconds()
         self.say(f"{ended}; starts again in {delay:.1f} s")
-        while not self._stopping.wait(delay):
+        while not self._pause(program.name, delay):
             with self._lock:
                 if self._stopping.is_set():
                     return None
@@ -218,6 +227,19 @@ class Supervisor:
             failures += 1
             delay = self._restarts.delay(failures + 1).total_seconds()
         return None
+
+    def _was_wanted(self, name: str) -> bool:
+        """Whether the program ended because it is to start again, which is no failure."""
+        with self._lock:
+            wanted = name in self._wanted_again
+            self._wanted_again.discard(name)
+        return wanted
+
+    def _pause(self, name: str, seconds: float) -> bool:
+        """Wait before a start, shorter when one is asked for; return whether there will be none."""
+        self._wakes[name].wait(seconds)
+        self._wakes[name].clear()
+        return self._stopping.is_set()
 
     def _record(self, ended: Exit) -> None:
         self.exits.append(ended)

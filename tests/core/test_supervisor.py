@@ -268,3 +268,30 @@ def test_programs_survive_an_output_that_nobody_reads() -> None:
         run.stdout.close()
         run.stdin.close()
         assert run.wait(20) == 40
+
+
+def test_a_program_can_be_started_again_and_that_is_no_failure(supervise: Supervise, output: io.StringIO) -> None:
+    supervisor = supervise(shell("worker", FOREVER))
+    supervisor.start()
+    pid = 0
+    for _ in range(3):
+        pid = pid_of(supervisor, "worker", other_than=pid)
+        supervisor.restart("worker")
+    pid_of(supervisor, "worker", other_than=pid)
+    assert output.getvalue().count("was ended by SIGTERM") == output.getvalue().count("starts again in 0.1 s") == 3
+    supervisor.stop()
+    supervisor.restart("worker")
+    assert len(supervisor.exits) == 4
+
+
+def test_one_that_waits_after_a_failure_is_started_at_once(supervise: Supervise) -> None:
+    hourly = RetryPolicy(first_delay=timedelta(hours=1), max_delay=timedelta(hours=1), jitter=0)
+    supervisor = supervise(shell("worker", "exit 3"), restarts=hourly)
+    supervisor.start()
+
+    def again() -> bool:
+        supervisor.restart("worker")
+        return len(supervisor.exits) >= 3
+
+    wait_until(again, what="the worker to have run three times")
+    supervisor.stop()
