@@ -121,7 +121,7 @@ class TestAppendOnly:
         assert AuditEvent.objects.count() == 1
 
 
-def sending(request: HttpRequest) -> HttpResponse:
+def sending(request: HttpRequest, token: str = "") -> HttpResponse:
     audit.touch()
     return HttpResponse(status=202)
 
@@ -152,6 +152,7 @@ urlpatterns = [
     path("lose", losing),
     path("belong", belonging),
     path("await", awaiting),
+    path("reset/<str:token>", sending),
 ]
 
 
@@ -166,6 +167,13 @@ class TestRequests:
         assert (found.actor, found.actor_reference) == ("ann", f"auth.user:{user.pk}")
         assert (found.data["status"], found.data["view"]) == (202, "send")
         assert found.data["duration_ms"] > 0
+
+    def test_of_the_address_the_pattern_is_kept(self, client: Client) -> None:
+        client.post("/reset/battery-staple?next=correct-horse")
+        found = AuditEvent.objects.values().get()
+        assert found["object_text"] == "POST /reset/<str:token>"
+        assert "staple" not in str(found)
+        assert "horse" not in str(found)
 
     def test_one_that_only_read_costs_nothing(self, client: Client, django_assert_num_queries: Any) -> None:
         with django_assert_num_queries(0):

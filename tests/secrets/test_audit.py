@@ -99,6 +99,16 @@ def test_threads_lose_no_count() -> None:
     assert AuditEvent.objects.get().data["accesses"] == 2000
 
 
+def test_what_nobody_reads_any_more_makes_room() -> None:
+    book = Ledger()
+    for number in range(KEYS):
+        book.note("x.y", "thing", str(number), "")
+    book.due(timedelta(0))
+    assert book.due(timedelta(0)) == []
+    book.note("x.y", "thing", "another", "")
+    assert [key[2] for key, _count in book.due(timedelta(0))] == ["another"]
+
+
 def test_a_stranger_cannot_fill_the_memory_with_names() -> None:
     book = Ledger()
     for number in range(3 * KEYS):

@@ -109,7 +109,7 @@ class RecordAdmin(KoanAdmin[M]):
 def operation(
     *, permission: str, description: Any, destructive: bool = False
 ) -> Callable[[Operation[M]], Callable[[Any, HttpRequest, QuerySet[M]], TemplateResponse | None]]:
-    """Make a function of one object an admin action for those who hold ``permission``.
+    """Make a function of one object an action of an :class:`Audited` admin for those who hold ``permission``.
 
     ``permission`` is a verb: ``replay`` asks ``has_replay_permission``. A destructive operation shows what it is about
     to touch and wants to be confirmed.

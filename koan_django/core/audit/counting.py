@@ -78,6 +78,7 @@ class Ledger:
             ]
             for key, _count in taken:
                 self._counts[key] = Count(written=now)
+            self._forget_idle(now - interval.total_seconds())
             self.pending = any(each.count for each in self._counts.values())
         return taken
 
@@ -96,6 +97,11 @@ class Ledger:
         self._lock = threading.Lock()
         self._counts = {}
         self.pending = False
+
+    def _forget_idle(self, before: float) -> None:
+        """Make room: what was not accessed for an interval counts as new the next time."""
+        for key in [key for key, each in self._counts.items() if not each.count and each.written < before]:
+            del self._counts[key]
 
     def _new(self, key: Key) -> Count:
         if len(self._counts) >= KEYS:

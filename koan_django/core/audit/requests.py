@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from koan_django.core.context import tenant
-from koan_django.core.redaction import redact_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,13 +79,17 @@ class Visit:
 
         if not options().audit.requests:
             return
-        path = redact_text(self.request.path)  # without the query, which may hold tokens
-        thing = Reference("http", path, f"{self.request.method} {path}")
+        thing = Reference("http", self._route(), f"{self.request.method} {self._route()}")
         try:
             with tenant.use(found.tenant):
                 record(ACTION, thing, data=self._data(response), at=self.began)
         except DatabaseError:
             logger.exception("The request %s could not be recorded", thing.text)
+
+    def _route(self) -> str:
+        """The pattern of the address: its values and its query may hold tokens."""
+        match = self.request.resolver_match
+        return f"/{match.route}" if match is not None else "(no such page)"
 
     def _data(self, response: HttpResponseBase) -> dict[str, Any]:
         match = self.request.resolver_match
