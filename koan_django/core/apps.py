@@ -15,7 +15,8 @@ class CoreConfig(KoanAppConfig):
     verbose_name = _("Koan")
 
     def ready(self) -> None:
-        from . import boot, checks, choices, panels, probes, tasks, telemetry  # noqa: F401  # some register themselves
+        # Some of these register themselves.
+        from . import boot, breaker, checks, choices, panels, probes, tasks, telemetry  # noqa: F401
         from .audit import counting, trail  # noqa: F401  # the trail registers itself
         from .logs import log_event
 

@@ -93,7 +93,7 @@ def check_deployment(app_configs: object, **kwargs: object) -> list[CheckMessage
 
 
 def check_stores(app_configs: object, **kwargs: object) -> list[CheckMessage]:
-    """E020: a store of health facts or leases cannot be made of what the settings say."""
+    """E020: a store of health facts, leases or breakers cannot be made of what the settings say."""
     errors: list[str] = []
     try:
         for kind in chosen.KINDS:

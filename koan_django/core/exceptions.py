@@ -48,7 +48,7 @@ class LeaseLostError(TransientError):
 
 
 class StoreUnavailableError(TransientError):
-    """The store of health facts or leases does not answer, or what it answered is no use."""
+    """The store of health facts, leases or breakers does not answer, or what it answered is no use."""
 
 
 class RegistrationError(PermanentError):

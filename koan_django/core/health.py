@@ -57,6 +57,8 @@ class Report:
 
 Probe = Callable[[], "Finding | None"]
 _probes: Registry[tuple[Probe, bool]] = Registry("readiness probe")
+Shared = Callable[[], "Iterable[Finding]"]
+_shared: Registry[Shared] = Registry("shared health finding")
 _cache: dict[str, tuple[float, Finding]] = {}
 _lock = threading.Lock()
 
@@ -100,6 +102,15 @@ def probe(name: str, *, critical: bool = True) -> Callable[[Probe], Probe]:
     return decorate
 
 
+def shared(name: str) -> Callable[[Shared], Shared]:
+    """Ask the function for findings about all processes together whenever these are summed up."""
+
+    def decorate(function: Shared) -> Shared:
+        return _shared.add(name, function, origin=origin_of(function))
+
+    return decorate
+
+
 def ready() -> Report:
     """Ask the probes of this process; answers are kept for two seconds."""
     return summarise(_ask(name) for name in _probes.names())
@@ -112,10 +123,12 @@ def aggregate() -> Report:
     """
     try:
         known = health_store().facts(REMEMBERED)
+        common = [finding for ask in _shared for finding in ask()]
     except StoreUnavailableError as error:
         return summarise([Finding("health", "unhealthy", str(redact(str(error))), critical=True)])
     fresh = {each.fact.name for each in known if not each.expired}
-    return summarise(_finding(each) for each in known if not each.expired or each.fact.name not in fresh)
+    reported = (_finding(each) for each in known if not each.expired or each.fact.name not in fresh)
+    return summarise([*reported, *common])
 
 
 def summarise(findings: Iterable[Finding]) -> Report:

@@ -1,4 +1,4 @@
-"""Core's few tables: health facts, facts, leases, the policy version, audit events and their seals.
+"""Core's few tables: health facts, facts, leases, breakers, the policy version, audit events and their seals.
 
 ``Overview`` and ``Trail`` have none; they carry the permissions of the pages.
 """
@@ -113,6 +113,39 @@ class PolicyVersion(models.Model):
 
     def __str__(self) -> str:
         return str(self.version)
+
+
+class Breaker(models.Model):
+    """The state of a circuit breaker that all processes share, see :class:`koan_django.core.circuits.Circuit`."""
+
+    class State(models.TextChoices):
+        CLOSED = "closed", _("closed")
+        OPEN = "open", _("open")
+        HALF_OPEN = "half-open", _("half-open")
+
+    name = models.CharField(_("name"), max_length=200, unique=True)
+    state = models.CharField(_("state"), max_length=10, choices=State.choices, default=State.CLOSED)
+    failures = models.JSONField(_("recent failures"), default=list, blank=True)
+    openings = models.PositiveIntegerField(_("openings in a row"), default=0)
+    until = models.DateTimeField(_("open until"), null=True, blank=True)
+    probes = models.JSONField(_("probes under way"), default=list, blank=True)
+    forced = models.BooleanField(_("tripped by hand"), default=False)
+    reason = models.CharField(_("reason"), max_length=500, blank=True)
+    changed_at = models.DateTimeField(_("in this state since"), null=True, blank=True)
+    generation = models.BigIntegerField(default=0, editable=False)
+    version = models.BigIntegerField(default=0, editable=False)
+
+    class Meta:
+        verbose_name = _("circuit breaker")
+        verbose_name_plural = _("circuit breakers")
+        ordering = ("name",)
+        permissions = (
+            ("trip_breaker", _("Can open a circuit breaker by hand")),
+            ("reset_breaker", _("Can close a circuit breaker by hand")),
+        )
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Overview(models.Model):

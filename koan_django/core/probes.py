@@ -17,6 +17,6 @@ def database() -> None:
 
 @health.probe("stores", critical=False)
 def stores() -> None:
-    """Degraded when the store of health facts or leases does not answer: pages go on without them."""
+    """Degraded when the store of health facts, leases or breakers does not answer: pages go on without them."""
     for kind in chosen.KINDS:
         chosen.chosen(kind).probe()

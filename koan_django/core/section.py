@@ -22,12 +22,16 @@ class StoreOptions:
 class CoreOptions:
     """``allow_dev_defaults_in_production``: they are meant, and ``check --deploy`` does not name them.
 
-    ``health`` and ``leases`` choose where processes keep what they tell each other; ``audit`` says what is recorded.
+    ``health``, ``leases`` and ``breakers`` choose where processes keep what they tell each other; ``audit`` says what
+    is recorded.
     """
 
     allow_dev_defaults_in_production: bool = False
     health: StoreOptions = field(default_factory=lambda: StoreOptions(backend="koan_django.core.stores.rows.RowHealth"))
     leases: StoreOptions = field(default_factory=lambda: StoreOptions(backend="koan_django.core.stores.rows.RowLeases"))
+    breakers: StoreOptions = field(
+        default_factory=lambda: StoreOptions(backend="koan_django.core.stores.breakers.RowBreakers")
+    )
     audit: AuditOptions = field(default_factory=AuditOptions)
 
 

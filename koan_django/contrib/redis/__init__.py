@@ -1,9 +1,10 @@
-"""Health facts and leases in Redis, through a cache of django-redis (the extra ``redis``).
+"""Health facts, leases and circuit breakers in Redis, through a cache of django-redis (the extra ``redis``).
 
 Name the classes in ``KOAN["CORE"]``; nothing has to be added to ``INSTALLED_APPS``.
 """
 
+from .breakers import RedisBreakers
 from .health import RedisHealth
 from .leases import RedisLeases
 
-__all__ = ["RedisHealth", "RedisLeases"]
+__all__ = ["RedisBreakers", "RedisHealth", "RedisLeases"]

@@ -13,6 +13,7 @@ from django_redis import get_redis_connection
 from django_redis.cache import RedisCache
 from redis.exceptions import RedisError
 
+from koan_django.core import clock
 from koan_django.core.exceptions import StoreUnavailableError
 from koan_django.core.suggestions import did_you_mean
 
@@ -66,6 +67,9 @@ class RedisStore:
 
     def run(self, script: str, *arguments: object) -> Any:
         """Run ``script`` on the hash; raises :class:`StoreUnavailableError`."""
+        if clock.is_moved():  # as the queries of rows do
+            seconds, micros = divmod(int(clock.now().timestamp() * 1e6), 1_000_000)
+            script = script.replace("redis.call('TIME')", f"{{{seconds}, {micros}}}")
         with self.answering():
             return self._scripts(script)(keys=[self.key], args=list(arguments))
 

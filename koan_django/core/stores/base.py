@@ -5,13 +5,14 @@ A store that cannot be reached raises one of :data:`STORE_ERRORS`, never anythin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Literal, Protocol
 
 from django.db import DatabaseError, InterfaceError
 
+from koan_django.core.circuits import Circuit, Step
 from koan_django.core.exceptions import StoreUnavailableError
 
 Status = Literal["healthy", "degraded", "unhealthy", "unknown"]
@@ -97,3 +98,41 @@ class LeaseStore(Store, Protocol):
 
     def leases(self) -> list[KnownLease]:
         """Return the leases that the store knows of, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a circuit was and is. ``now`` is the time of the store in seconds."""
+
+    before: Circuit
+    after: Circuit
+    now: float
+
+
+class BreakerStore(Store, Protocol):
+    """Keeps the circuits of breakers. One that was never written is a new :class:`Circuit`."""
+
+    def read(self, name: str) -> tuple[Circuit, float]:
+        """Return the circuit, and the time of the store in seconds."""
+
+    def change(self, name: str, step: Step) -> Change:
+        """Take ``step`` and write what it returns; take it again when another process wrote meanwhile."""
+
+    def circuits(self) -> dict[str, Circuit]:
+        """Return every circuit that was ever written, by name."""
+
+
+#: How often a step is taken anew. Every time somebody else took one, so what it was to say is mostly said.
+TRIES = 20
+
+
+def compare_and_set(read: Callable[[], tuple[Circuit, float]], write: Callable[[Circuit], bool], step: Step) -> Change:
+    """Take ``step`` on what ``read`` returns. ``write`` says whether the version was still that of its argument."""
+    for _ in range(TRIES):
+        before, now = read()
+        after = step(before, now)
+        if after == before or write(after):
+            return Change(before, after, now)
+    raise StoreUnavailableError(
+        "a circuit breaker could not be written", why=f"{TRIES} times somebody else was faster", fix="Nothing."
+    )

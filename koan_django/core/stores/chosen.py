@@ -11,9 +11,9 @@ from koan_django.core import conf, section
 from koan_django.core.options import OptionError, parse
 
 if TYPE_CHECKING:
-    from .base import HealthStore, LeaseStore, Store
+    from .base import BreakerStore, HealthStore, LeaseStore, Store
 
-KINDS = ("health", "leases")
+KINDS = ("health", "leases", "breakers")
 
 _made: dict[str, Any] = {}
 conf.on_reset(_made.clear)
@@ -27,6 +27,11 @@ def health_store() -> HealthStore:
 def lease_store() -> LeaseStore:
     """Return the store of named leases."""
     return cast("LeaseStore", chosen("leases"))
+
+
+def breaker_store() -> BreakerStore:
+    """Return the store of circuit breakers."""
+    return cast("BreakerStore", chosen("breakers"))
 
 
 def chosen(kind: str) -> Store:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
 from django.db import DatabaseError
 
+from koan_django.core.breaker import BreakerOpenError, breaker
+from koan_django.core.circuits import BreakerPolicy
 from koan_django.messaging import events, outbox
 from koan_django.messaging.envelope import Receipt
 from koan_django.messaging.exceptions import MessagingError, UnroutableError
@@ -18,11 +21,16 @@ from .base import Bus
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from koan_django.core.circuits import Permit
+    from koan_django.messaging.conf import BusOptions
     from koan_django.messaging.envelope import Envelope
 
     from .base import Due
 
 logger = logging.getLogger(__name__)
+
+#: The publisher of a process that noticed by itself tries again as often.
+POLICY = BreakerPolicy(failures=5, max_open=timedelta(seconds=15))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +47,15 @@ class Outcome:
 
 
 class BrokerBus(Bus):
-    """Publishes at once outside a transaction; what cannot be published now waits in the outbox."""
+    """Publishes at once outside a transaction; what cannot be published now waits in the outbox.
+
+    A breaker that all processes share keeps callers from waiting for a broker that has failed others. The relay does
+    not ask it: there is one for each bus, and it goes on trying.
+    """
+
+    def __init__(self, alias: str, options: BusOptions) -> None:
+        super().__init__(alias, options)
+        self.breaker = breaker(f"messaging.{alias}", POLICY, origin=__name__)
 
     @abstractmethod
     def publish(self, envelopes: Sequence[Envelope]) -> list[Outcome]:
@@ -48,10 +64,28 @@ class BrokerBus(Bus):
     def send(self, envelopes: Sequence[Envelope], due: Due) -> list[Receipt]:
         if due is not None or outbox.must_store(self.alias, envelopes):
             return outbox.store(self.alias, envelopes, due)
-        return self._settle(envelopes, self.publish(envelopes))
+        try:
+            permit = self.breaker.admit()
+        except BreakerOpenError as error:  # another process has found out already: nobody waits for the broker
+            return outbox.store(self.alias, envelopes, None, error=str(error))
+        return self._settle(envelopes, self._attempt(permit, envelopes))
 
     def cancel(self, message_id: str) -> bool:
         return outbox.cancel(self.alias, message_id)
+
+    def _attempt(self, permit: Permit, envelopes: Sequence[Envelope]) -> list[Outcome]:
+        """Publish, and tell the breaker whether the broker answered."""
+        try:
+            outcomes = self.publish(envelopes)
+        except BaseException as error:
+            self.breaker.conclude(permit, error)
+            raise
+        silent = next((outcome for outcome in outcomes if outcome.state in ("unknown", "unsent")), None)
+        if silent is None:
+            self.breaker.conclude(permit)
+        else:
+            self.breaker.failed(permit, silent.reason)
+        return outcomes
 
     def _settle(self, envelopes: Sequence[Envelope], outcomes: list[Outcome]) -> list[Receipt]:
         """Record what was confirmed, keep what was not; then report what can reach nobody."""

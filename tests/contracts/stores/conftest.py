@@ -18,6 +18,7 @@ def redis_stores(prefix: str) -> dict[str, Any]:
     return {
         "HEALTH": {"BACKEND": f"{package}.RedisHealth", "OPTIONS": options},
         "LEASES": {"BACKEND": f"{package}.RedisLeases", "OPTIONS": options},
+        "BREAKERS": {"BACKEND": f"{package}.RedisBreakers", "OPTIONS": options},
     }
 
 
@@ -27,8 +28,12 @@ def redis_cache(url: str) -> dict[str, Any]:
     return {"default": local, "redis": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": url}}
 
 
+#: Tests that commit. Only the tables of core are emptied behind each: flushing those of all apps takes longer.
+COMMITTING = pytest.mark.django_db(transaction=True, available_apps=["koan_django.core"])
+
+
 @pytest.fixture(params=["rows", pytest.param("redis", marks=pytest.mark.services("redis"))])
-def kind(request: Any, transactional_db: None) -> Iterator[str]:
+def kind(request: Any, db: None) -> Iterator[str]:
     """Every store of ``KOAN["CORE"]`` of one kind."""
     if request.param == "rows":
         yield "rows"

@@ -8,9 +8,10 @@ import pytest
 
 from koan_django.core import health
 from koan_django.core.stores import Fact, KnownFact, health_store
+from tests.contracts.stores.conftest import COMMITTING
 from tests.services.waiting import wait_until
 
-pytestmark = [pytest.mark.database, pytest.mark.usefixtures("kind")]
+pytestmark = [pytest.mark.database, COMMITTING, pytest.mark.usefixtures("kind")]
 
 LONG, SHORT, REMEMBERED = timedelta(minutes=1), timedelta(milliseconds=50), timedelta(minutes=5)
 

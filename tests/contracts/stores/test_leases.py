@@ -13,9 +13,10 @@ from django.db import connections
 from koan_django.core.exceptions import LeaseLostError
 from koan_django.core.leases import NamedLease, acquire
 from koan_django.core.stores import lease_store
+from tests.contracts.stores.conftest import COMMITTING
 from tests.services.waiting import wait_until
 
-pytestmark = [pytest.mark.database, pytest.mark.usefixtures("kind")]
+pytestmark = [pytest.mark.database, COMMITTING, pytest.mark.usefixtures("kind")]
 
 LONG, SHORT = timedelta(minutes=1), timedelta(milliseconds=200)
 
