@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from celery import Celery, schedules
@@ -14,11 +15,13 @@ from django_celery_beat.models import IntervalSchedule, PeriodicTask
 from koan_django.celery import CeleryDispatcher
 from koan_django.core import dispatch
 from koan_django.core.models import HealthFact, Lease
+from koan_django.scheduling import Cron
 from koan_django.scheduling import beat as beat_module
 from koan_django.scheduling.beat import TICK, Scheduler
 from koan_django.scheduling.exceptions import SchedulingError
 from koan_django.scheduling.models import ScheduledTask, TaskRun
 from koan_django.scheduling.periodic import NAME, TTL
+from koan_django.testing import frozen_clock
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
 
@@ -233,3 +236,18 @@ def test_a_beat_made_to_be_looked_at_touches_nothing(app, task):
 def test_without_install_beat_refuses_and_says_what_to_do():
     with pytest.raises(SchedulingError, match=r"install\(app\)"):
         Scheduler(Celery("bare", broker="memory://", set_as_current=False))
+
+
+def test_a_line_of_cron_fires_at_its_time_by_whichever_beat_is_first(app, beats, task):
+    """Through the night in which the clocks of Madrid go back: once an hour would be twice at two."""
+    madrid = ZoneInfo("Europe/Madrid")
+    with frozen_clock(datetime(2026, 10, 25, 0, 30, tzinfo=madrid)) as clock:
+        row = task(trigger=Cron("30 2 * * *", timezone="Europe/Madrid"))
+        one, other = beats(), beats()
+        for _ in range(8):
+            clock.advance(minutes=30)
+            one.tick()
+            other.tick()
+        run = row.runs.get()
+        assert run.planned_at.astimezone(madrid) == datetime(2026, 10, 25, 2, 30, tzinfo=madrid)
+        assert app.sent.count("koan_scheduling.run") == run.sends

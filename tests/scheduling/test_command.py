@@ -9,7 +9,7 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
-from koan_django.scheduling import Run, firing
+from koan_django.scheduling import Cron, Run, firing, operations
 from koan_django.scheduling.models import TaskRun
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
@@ -70,3 +70,13 @@ def test_list_shows_each_task_as_rows_have_it(declare):
     assert code == 0
     assert (listed["schedule"], listed["enabled"]) == ("every 1 min 30 s", True)
     assert "tests.listed  every 1 min 30 s" in call("list")[1]
+
+
+def test_list_shows_a_line_of_cron_with_its_zone_and_what_is_in_force(declare):
+    declare(work, name="tests.nightly", trigger=Cron("0 3 * * *", timezone="Europe/Madrid"), misfire="skip")
+    call("list")
+    operations.override_cron("tests.nightly", "0 4 * * *")
+    (listed,) = [each for each in json.loads(call("list", "--format", "json")[1]) if each["name"] == "tests.nightly"]
+    assert (listed["trigger"], listed["schedule"]) == ("0 3 * * * Europe/Madrid", "0 4 * * * Europe/Madrid")
+    assert (listed["misfire"], listed["drifted"]) == ("skip", True)
+    assert "tests.nightly  0 4 * * * Europe/Madrid  next: 20" in call("list")[1]
