@@ -1,4 +1,4 @@
-"""Core's few tables: health facts, facts, leases, breakers, the policy version, audit events and their seals.
+"""Core's few tables: health facts, facts, elections, leases, breakers, the policy version, the audit and its seals.
 
 ``Overview`` and ``Trail`` have none; they carry the permissions of the pages.
 """
@@ -10,11 +10,12 @@ from django.utils.translation import gettext_lazy as _
 
 from .audit.models import AuditEvent, AuditSeal
 from .leases import Leased
-from .querysets import HealthFactQuerySet, LeaseQuerySet, ProcessFactQuerySet
+from .querysets import ElectionQuerySet, HealthFactQuerySet, LeaseQuerySet, ProcessFactQuerySet
 
 __all__ = [
     "AuditEvent",
     "AuditSeal",
+    "Election",
     "HealthFact",
     "HealthStatus",
     "Lease",
@@ -77,6 +78,29 @@ class ProcessFact(models.Model):
         verbose_name_plural = _("facts")
         ordering = ("subject", "reporter")
         constraints = (models.UniqueConstraint(fields=["subject", "reporter"], name="koan_core_pfact_unique"),)
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.selection}"
+
+
+class Election(models.Model):
+    """What some process has elected for a subject, so that all follow it. ``place``: lower is better."""
+
+    subject = models.CharField(_("subject"), max_length=120, unique=True)
+    selection = models.CharField(_("selection"), max_length=500, blank=True)
+    priority = models.IntegerField(_("priority"), default=-1)
+    place = models.IntegerField(_("place"), default=0)
+    elected_by = models.CharField(_("elected by"), max_length=120, blank=True, help_text=_("host:pid:role"))
+    elected_at = models.DateTimeField(_("elected at"))
+    alive_until = models.DateTimeField(_("alive until"))
+
+    objects = ElectionQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("election")
+        verbose_name_plural = _("elections")
+        default_permissions = ("view",)
+        ordering = ("subject",)
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.selection}"

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections, models
+from django.db.models import Q
 from django.utils import timezone
 
 from .leases import LeasedQuerySet
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from .facts import Fact
-    from .models import HealthFact, Lease, ProcessFact  # noqa: F401  # some are named in base classes below
+    from .models import Election, HealthFact, Lease, ProcessFact  # noqa: F401  # some are named in base classes below
 
 
 class HealthFactQuerySet(models.QuerySet["HealthFact"]):
@@ -68,6 +69,15 @@ def _upsert(rows: models.QuerySet[Any], objects: list[Any], unique: list[str], c
     # MySQL resolves the conflict by any unique key and refuses to be told which.
     named = connections[rows.db].features.supports_update_conflicts_with_target
     rows.bulk_create(objects, update_conflicts=True, unique_fields=unique if named else None, update_fields=changes)
+
+
+class ElectionQuerySet(models.QuerySet["Election"]):
+    """What was elected."""
+
+    def weaker(self, now: datetime, *, priority: int, place: int) -> ElectionQuerySet:
+        """Elections of something worse, or of something that nobody keeps alive."""
+        worse = Q(priority__lt=priority) | Q(priority=priority, place__gt=place)
+        return self.filter(worse | Q(alive_until__lte=now))
 
 
 class LeaseQuerySet(LeasedQuerySet["Lease"]):

@@ -16,6 +16,7 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Model
 
+from koan_django.core import defaults
 from koan_django.core.checks import section_check
 from koan_django.core.registry import origin_of
 
@@ -239,7 +240,7 @@ def check_sqlite(app_configs: object, **kwargs: object) -> list[CheckMessage]:
 
 
 def check_names(app_configs: object, **kwargs: object) -> list[CheckMessage]:
-    """W005 to W007, for deployment: names that a refactoring would change, and a bus that forgets."""
+    """W005 to W008, for deployment: names that a refactoring would change, a bus that forgets, one that is elected."""
     try:
         floating = [cls for cls in messages.classes() if not cls._meta.pinned]
         buses = options().buses
@@ -272,6 +273,12 @@ def check_names(app_configs: object, **kwargs: object) -> list[CheckMessage]:
         for alias, bus in buses.items()
         if bus.scheme == "memory"
     ]
+    if options().elected is not None:
+        found += defaults.in_force(
+            "no bus has a URL, so what a worker finds when it starts decides where messages go",
+            instead="Set URL in KOAN['MESSAGING']['BUSES'], to database:// if that is meant.",
+            id="koan_messaging.W008",
+        )
     return found
 
 

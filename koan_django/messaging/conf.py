@@ -29,9 +29,12 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BusOptions:
-    """One bus. ``url`` may hold secret references; it is resolved when the bus connects."""
+    """One bus. ``url`` may hold secret references; it is resolved when the bus connects.
 
-    url: str = field(default="database://", repr=False)
+    Without a URL the default bus is elected if no bus has one; any other is on the database.
+    """
+
+    url: str | None = field(default=None, repr=False)
     prefix: str = "koan"
     partitions: int = 16
     confirm_timeout: timedelta = timedelta(seconds=5)
@@ -41,7 +44,7 @@ class BusOptions:
     poll_interval: timedelta = timedelta(milliseconds=100)
 
     def __post_init__(self) -> None:
-        if self.scheme not in SCHEMES:  # the URL itself is not shown, it may hold a password
+        if self.url is not None and self.scheme not in SCHEMES:  # the URL itself is not shown, it may hold a password
             known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
             what = f"no bus has the scheme {self.scheme!r}" if self.scheme else "the URL has no scheme"
             raise ValueError(f"{what}: use {known}{did_you_mean(self.scheme, SCHEMES)}")
@@ -60,14 +63,14 @@ class BusOptions:
 
     @property
     def scheme(self) -> str:
-        """What stands before ``://``; it is never part of a secret."""
-        found = _SCHEME.match(self.url)
+        """What stands before ``://``; it is never part of a secret. Without a URL it is ``database``."""
+        found = _SCHEME.match("database://" if self.url is None else self.url)
         return found[1].lower() if found else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessagingOptions:
-    """Without any of it: one bus called ``main`` on the database."""
+    """Without any of it: one bus called ``main``, on the database or on the broker that is elected."""
 
     default_bus: str = "main"
     default_group: str = "workers"
@@ -90,6 +93,16 @@ class MessagingOptions:
             raise ValueError(f"DEFAULT_GROUP {self.default_group!r} is not usable in a queue name")
         if self.retention < timedelta(hours=1):
             raise ValueError("RETENTION must be at least 1 h")
+
+    @property
+    def elected(self) -> str | None:
+        """The bus that is elected, since no bus has a URL."""
+        return self.default_bus if all(bus.url is None for bus in self.buses.values()) else None
+
+
+def place_of(url: str) -> str:
+    """Return where ``url`` leads, without the user and the password."""
+    return url.partition("://")[2].rpartition("@")[2].split("?")[0]
 
 
 options = section("MESSAGING", MessagingOptions)

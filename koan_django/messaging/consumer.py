@@ -46,7 +46,7 @@ class Consumer(DatabaseThread):
     """
 
     def __init__(self, bus: Bus, pool: Pool) -> None:
-        super().__init__(f"koan-bus-{bus.alias}")
+        super().__init__(f"koan-bus-{bus.label}")
         self.bus = bus
         self.pool = pool
         self.draining = threading.Event()
@@ -156,7 +156,7 @@ class Consumer(DatabaseThread):
 
     def finding(self) -> health.Finding:
         """What this consumer says about itself."""
-        name = f"messaging.consumer.{self.bus.alias}"
+        name = f"messaging.consumer.{self.bus.label}"
         data = {
             "groups": list(handlers.on_bus(self.bus.alias)),
             "in_flight": len(self.in_flight),

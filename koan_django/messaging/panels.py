@@ -21,7 +21,7 @@ def messaging_panel() -> Iterator[Line]:
 
     outbox = reverse("admin:koan_messaging_outboxmessage_changelist")
     for bus in registry.all_buses():
-        yield Line(f"Bus {bus.alias}", f"{bus.options.scheme}://")
+        yield Line(f"Bus {bus.alias}", bus.place)
         for depth in bus.depths():
             text = f"{depth.waiting} waiting, {depth.in_progress} in progress"
             url = reverse("admin:koan_messaging_queueddelivery_changelist") + f"?group={depth.group}"

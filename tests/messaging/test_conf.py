@@ -98,4 +98,4 @@ def test_a_changed_setting_makes_new_buses() -> None:
     with override_koan(MESSAGING={"BUSES": {"main": {"URL": "memory://"}}}):
         assert registry.get("main") is not before
         assert type(registry.get("main")).__name__ == "MemoryBus"
-    assert type(registry.get("main")).__name__ == "DatabaseBus"
+    assert type(registry.get("main")).__name__ == "ElectedBus"

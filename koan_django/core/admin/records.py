@@ -1,4 +1,4 @@
-"""Health facts, facts, leases and the policy version, to read."""
+"""Health facts, facts, elections, leases and the policy version, to read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.contrib import admin
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from koan_django.core.models import HealthFact, Lease, PolicyVersion, ProcessFact
+from koan_django.core.models import Election, HealthFact, Lease, PolicyVersion, ProcessFact
 
 from .kit import RecordAdmin, badge, operation, pretty_json
 
@@ -44,6 +44,12 @@ class ProcessFactAdmin(RecordAdmin[ProcessFact]):
     @admin.display(description=_("alternatives"))
     def shown_alternatives(self, fact: ProcessFact) -> SafeString:
         return pretty_json(fact.alternatives)
+
+
+@admin.register(Election)
+class ElectionAdmin(RecordAdmin[Election]):
+    list_display = ("subject", "selection", "elected_by", "elected_at", "alive_until")
+    fields = list_display
 
 
 @admin.register(Lease)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias
 
+from koan_django.messaging.conf import place_of
 from koan_django.messaging.envelope import Delivery
 
 if TYPE_CHECKING:
@@ -77,6 +78,13 @@ class Bus(ABC):
     def __init__(self, alias: str, options: BusOptions) -> None:
         self.alias = alias
         self.options = options
+        #: What tells it from the other buses of its alias, in the names of threads and health facts.
+        self.label = alias
+
+    @property
+    def place(self) -> str:
+        """Where it is, without the user and the password."""
+        return f"{self.options.scheme}://{place_of(self.options.url or '')}"
 
     @abstractmethod
     def send(self, envelopes: Sequence[Envelope], due: Due) -> list[Receipt]:
@@ -102,6 +110,9 @@ class Bus(ABC):
     def depths(self) -> list[Depth]:
         """Return what waits for each group."""
         return []
+
+    def probe(self) -> None:  # noqa: B027  # the database has a probe of its own
+        """Raise unless the bus answers and lets this process in; asked by elections and by ``koan_doctor`` only."""
 
     def close(self) -> None:  # noqa: B027  # most hold nothing
         """Let go of connections and threads."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 from importlib import import_module
+from os import environ
 from typing import TYPE_CHECKING
 
 from koan_django.core import conf as core_conf
+from koan_django.core import environment
 from koan_django.core.exceptions import RegistrationError
 from koan_django.core.suggestions import did_you_mean
-from koan_django.messaging.conf import SCHEMES, options
+from koan_django.messaging.candidates import brokers
+from koan_django.messaging.conf import SCHEMES, BusOptions, options
 
 if TYPE_CHECKING:
     from .base import Bus
@@ -49,6 +52,17 @@ def _make(alias: str) -> Bus:
             f"there is no bus {alias!r}{did_you_mean(alias, configured)}",
             fix="Add it to KOAN['MESSAGING']['BUSES'].",
         )
-    module, _, name = SCHEMES[configured[alias].scheme].rpartition(".")
-    made: Bus = getattr(import_module(module), name)(alias, configured[alias])
+    if alias == options().elected:
+        from .elected import ElectedBus
+
+        # A test must find no broker by accident.
+        found = [] if environment.under_test() else brokers(environ, environment.current())
+        return ElectedBus(alias, configured[alias], found)
+    return make(alias, configured[alias])
+
+
+def make(alias: str, found: BusOptions) -> Bus:
+    """Return a bus by the scheme of its URL."""
+    module, _, name = SCHEMES[found.scheme].rpartition(".")
+    made: Bus = getattr(import_module(module), name)(alias, found)
     return made

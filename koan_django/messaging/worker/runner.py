@@ -9,10 +9,13 @@ from koan_django.core.telemetry import emit
 from koan_django.messaging import handlers
 from koan_django.messaging.buses import registry
 from koan_django.messaging.buses.broker import BrokerBus
+from koan_django.messaging.buses.elected import ElectedBus
 from koan_django.messaging.relay import Relay
 
+from .elector import Elector
+
 if TYPE_CHECKING:
-    from koan_django.messaging.buses.base import Pool
+    from koan_django.messaging.buses.base import Bus, Pool
     from koan_django.messaging.consumer import Consumer
 
 STOP_SECONDS = 5.0
@@ -25,13 +28,33 @@ class BusRunner:
         buses = registry.all_buses()
         self.consumers: list[Consumer] = [bus.consumer(pool) for bus in buses if handlers.on_bus(bus.alias)]
         self.relays = [Relay(bus) for bus in buses if isinstance(bus, BrokerBus)]
+        self.electors = [
+            Elector(bus, self.adopt)
+            for bus in buses
+            if isinstance(bus, ElectedBus) and bus.candidates and handlers.on_bus(bus.alias)
+        ]
+        self._pool = pool
+        self._adopted: dict[Bus, Consumer] = {}
 
     def start(self) -> None:
         """Start every thread and report its health."""
-        threads: list[Consumer | Relay] = [*self.consumers, *self.relays]
+        threads: list[Consumer | Relay | Elector] = [*self.consumers, *self.relays, *self.electors]
         for thread in threads:
-            reporter.source(thread.name)(thread.finding)
-            thread.start()
+            _start(thread)
+
+    def adopt(self, bus: Bus) -> Consumer:
+        """Consume an elected bus as well, and relay to it alone; return its consumer, the same each time."""
+        if bus not in self._adopted:
+            for relay in [each for each in self.relays if each.bus.alias == bus.alias]:
+                _stop(relay)
+                self.relays.remove(relay)
+            consumer = self._adopted[bus] = bus.consumer(self._pool)
+            self.consumers.append(consumer)
+            _start(consumer)
+            if isinstance(bus, BrokerBus):
+                self.relays.append(Relay(bus))
+                _start(self.relays[-1])
+        return self._adopted[bus]
 
     @property
     def is_busy(self) -> bool:
@@ -40,12 +63,24 @@ class BusRunner:
 
     def drain(self) -> None:
         """Fetch nothing more; what is in flight goes on. :attr:`is_busy` tells when all of it is settled."""
+        for elector in self.electors:  # first: it would start another consumer
+            elector.stop(STOP_SECONDS)
         for consumer in self.consumers:
             consumer.drain()
         emit("messaging.draining", consumers=len(self.consumers))
 
     def stop(self) -> None:
         """End the threads. What is still in flight is handed out again, here or elsewhere."""
-        for thread in (*self.relays, *self.consumers):
-            thread.stop(STOP_SECONDS)
-            reporter.remove(thread.name)
+        threads: list[Consumer | Relay | Elector] = [*self.electors, *self.relays, *self.consumers]
+        for thread in threads:
+            _stop(thread)
+
+
+def _start(thread: Consumer | Relay | Elector) -> None:
+    reporter.source(thread.name)(thread.finding)
+    thread.start()
+
+
+def _stop(thread: Consumer | Relay | Elector) -> None:
+    thread.stop(STOP_SECONDS)
+    reporter.remove(thread.name)

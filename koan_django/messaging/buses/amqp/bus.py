@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from koan_django.messaging.buses.base import Capabilities, Pool
 from koan_django.messaging.buses.broker import BrokerBus, Outcome
 
+from .link import Link
 from .properties import to_amqp
 from .publisher import Publisher
 from .topology import Names
@@ -61,6 +62,13 @@ class AmqpBus(BrokerBus):
         from .consumer import AmqpConsumer
 
         return AmqpConsumer(self, pool)
+
+    def probe(self) -> None:
+        link = Link(self.options.url or "", "probe")
+        try:
+            link.connect()
+        finally:
+            link.close()
 
     def close(self) -> None:
         found = self._publishers.pop(os.getpid(), None)

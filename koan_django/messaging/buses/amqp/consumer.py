@@ -51,7 +51,7 @@ class AmqpConsumer(Consumer):
 
     def __init__(self, bus: AmqpBus, pool: Pool) -> None:
         super().__init__(bus, pool)
-        self._link = Link(bus.options.url, "consumer")
+        self._link = Link(bus.options.url or "", "consumer")
         self._generation = 0
         self._channels: dict[str, Any] = {}
         self._windows: dict[str, AckWindow] = {}

@@ -19,6 +19,7 @@ from kombu.connection import Connection
 from koan_django.core import process
 from koan_django.core.redaction import redact_text
 from koan_django.core.templating import render
+from koan_django.messaging.conf import place_of
 from koan_django.messaging.exceptions import BusUnavailableError
 
 from .readahead import ReadAhead
@@ -77,7 +78,9 @@ class Link:
             self._connection = self._established(url)
         except (OSError, AMQPError) as error:
             why = f"{type(error).__name__}: {redact_text(str(error))}"
-            raise BusUnavailableError(f"the broker at {_place(url)} cannot be reached", why=why) from error
+            raise BusUnavailableError(
+                f"the broker at {place_of(url) or 'its URL'} cannot be reached", why=why
+            ) from error
         except ValueError:  # its text may quote a piece of the password
             raise BusUnavailableError(
                 f"the broker at {_place(url)} cannot be reached",
@@ -173,8 +176,7 @@ class Link:
 
 
 def _place(url: str) -> str:
-    """Where ``url`` leads, without the user and the password."""
-    return url.partition("://")[2].rpartition("@")[2].split("?")[0] or "its URL"
+    return place_of(url) or "its URL"
 
 
 def _socket_settings() -> dict[int, int]:

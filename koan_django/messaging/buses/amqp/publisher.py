@@ -87,7 +87,7 @@ class Publisher(threading.Thread):
         super().__init__(name="koan-publisher", daemon=True)
         self._names = names
         self._timeout = options.confirm_timeout.total_seconds()
-        self._link = Link(options.url, "publisher")
+        self._link = Link(options.url or "", "publisher")
         self._queue: deque[Publication] = deque()
         self._in_flight: dict[int, Publication] = {}
         self._channel: Any = None
