@@ -16,7 +16,7 @@ class CoreConfig(KoanAppConfig):
 
     def ready(self) -> None:
         # Some of these register themselves.
-        from . import boot, breaker, checks, choices, panels, probes, tasks, telemetry  # noqa: F401
+        from . import boot, breaker, checks, choices, examinations, panels, probes, tasks, telemetry  # noqa: F401
         from .audit import counting, trail  # noqa: F401  # the trail registers itself
         from .logs import log_event
 

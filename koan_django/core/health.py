@@ -38,13 +38,14 @@ _ORDER: Mapping[str, int] = {"healthy": 0, "unknown": 1, "degraded": 2, "unhealt
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a probe or a fact says."""
+    """What a probe or a fact says; ``remedy`` is what to do about it."""
 
     name: str
     status: Status
     message: str = ""
     critical: bool = False
     data: Mapping[str, Any] = field(default_factory=dict)
+    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,7 @@ def _ask(name: str) -> Finding:
         found = function() or Finding(name, "healthy")
     except Exception as error:  # a probe that fails is the finding
         found = Finding(name, "unhealthy", f"{type(error).__name__}: {redact(str(error))}")
-    found = Finding(name, found.status, found.message, critical, found.data)
+    found = Finding(name, found.status, found.message, critical, found.data, found.remedy)
     with _lock:
         _cache[name] = (clock.monotonic(), found)
     return found

@@ -15,7 +15,7 @@ class MessagingConfig(KoanAppConfig):
     discovers = ("messages", "handlers")
 
     def ready(self) -> None:
-        from . import checks, choices, panels, tasks, trail  # noqa: F401  # all but the checks register themselves
+        from . import checks, choices, examinations, panels, tasks, trail  # noqa: F401  # some register themselves
 
         super().ready()
         checks.register_all()

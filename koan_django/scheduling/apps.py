@@ -16,7 +16,15 @@ class SchedulingConfig(KoanAppConfig):
     discovers = ("schedules", "tasks")
 
     def ready(self) -> None:
-        from . import checks, choices, condition, panels, tasks, trail  # noqa: F401  # some register themselves
+        from . import (  # noqa: F401  # some register themselves
+            checks,
+            choices,
+            condition,
+            examinations,
+            panels,
+            tasks,
+            trail,
+        )
         from .declarations import settle
         from .signals import after_migrate
 

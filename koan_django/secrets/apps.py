@@ -14,7 +14,7 @@ class SecretsConfig(KoanAppConfig):
     verbose_name = _("Secrets")
 
     def ready(self) -> None:
-        from . import checks, choices, panels, probes, resolver  # noqa: F401  # they register themselves
+        from . import checks, choices, examinations, panels, probes, resolver  # noqa: F401  # some register themselves
 
         super().ready()
         checks.register_all()

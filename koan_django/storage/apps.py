@@ -17,7 +17,15 @@ class StorageConfig(KoanAppConfig):
     verbose_name = _("Storage")
 
     def ready(self) -> None:
-        from . import checks, choices, panels, policy, tasks, trail  # noqa: F401  # some register themselves
+        from . import (  # noqa: F401  # some register themselves
+            checks,
+            choices,
+            examinations,
+            panels,
+            policy,
+            tasks,
+            trail,
+        )
 
         super().ready()
         checks.register_all()

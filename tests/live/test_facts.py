@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import urllib.request
 from typing import Any
@@ -40,6 +41,10 @@ def test_worker_beat_and_web_report_at_their_start_and_are_known_as_long_as_they
         assert "storage.profile.hot" in made.output
     assert {found["core.jobs"] for found in roles().values()} == {"Celery"}
     assert roles()["beat"]["scheduling.beat"] == "koan_django.scheduling.beat:Scheduler"
+    doctor = site.manage("koan_doctor", "--format", "json")
+    found = {each["name"]: each["level"] for each in json.loads(doctor.output[doctor.output.index("{") :])["findings"]}
+    assert (found["process.worker"], found["bus.main"], found["storage.hot"]) == ("ok", "ok", "ok")
+    assert doctor.returncode == 1  # the warnings of a project that has chosen nothing
     worker.stop()
     beat.stop()
     assert set(roles()) == {"web"}

@@ -46,8 +46,13 @@ class ElectedBus(Bus):
     @property
     def current(self) -> Bus:
         """The bus that is elected now. Where there is no broker to follow, nobody is asked."""
-        name = self._proclaimed() if self.candidates else ""
+        name = self.elected
         return self.broker(name) if name in self.candidates else self.database
+
+    @property
+    def elected(self) -> str:
+        """The name of the candidate that was proclaimed, if any; this process may not know it."""
+        return self._proclaimed() if self.candidates else ""
 
     @property
     def place(self) -> str:

@@ -1,0 +1,123 @@
+"""What ``koan_doctor`` asks of messaging: the brokers answer, somebody consumes, nothing waits for long."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.db.models import Count, Min, Q
+from django.utils import timezone
+
+from koan_django.core import doctor, effective
+from koan_django.core.doctor import examination
+from koan_django.core.health import Finding
+
+from . import handlers
+from .buses import registry
+from .buses.elected import ElectedBus
+from .candidates import VARIABLES
+from .conf import options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from django.db.models import QuerySet
+
+    from .buses.base import Bus
+
+#: What waits for longer is a backlog.
+PATIENCE = timedelta(minutes=1)
+
+
+@examination("messaging.buses")
+def buses() -> Iterator[Finding]:
+    """Each broker lets this process in; of an elected bus, the one that the workers have elected."""
+    for bus in registry.all_buses():
+        name = f"bus.{bus.alias}"
+        if isinstance(bus, ElectedBus):
+            yield from _candidates(bus, name)
+        yield _tried(bus.current if isinstance(bus, ElectedBus) else bus, name)
+
+
+def _tried(bus: Bus, name: str) -> Finding:
+    try:
+        bus.probe()
+    except Exception as error:  # whatever it is, it is what stands between us and the broker
+        remedy = (
+            f"Start the broker, or correct the URL of the bus {bus.alias!r}; messages wait in the outbox meanwhile."
+        )
+        return Finding(name, "unhealthy", str(error), remedy=remedy)
+    return Finding(name, "healthy", bus.place)
+
+
+def _candidates(bus: ElectedBus, name: str) -> Iterator[Finding]:
+    """A broker that a variable names and that does not answer."""
+    for each in bus.candidates.values():
+        found = _tried(bus.broker(each.name), f"{name}.candidate")
+        if each.origin.endswith(VARIABLES) and found.status != "healthy":
+            remedy = f"Start it, or take it out of {each.origin}."
+            yield Finding(found.name, "degraded", found.message, remedy=remedy)
+
+
+@examination("messaging.processes")
+def processes() -> Iterator[Finding]:
+    """Somebody handles what is sent."""
+    if handlers.every():
+        yield doctor.alive("worker", "Start one: `celery -A <your project> worker`.")
+
+
+@examination("messaging.backlog")
+def backlog() -> Iterator[Finding]:
+    """Nothing waits for long, nothing is parked or dead."""
+    from .models import DeadLetter, OutboxMessage, QueuedDelivery
+
+    free = Q(lease_until__isnull=True) | Q(lease_until__lte=timezone.now())
+    waiting = QueuedDelivery.objects.filter(free, available_at__lte=timezone.now())
+    yield from _waiting(waiting, "bus", "group", remedy="Start a worker, or more of them; look for slow handlers.")
+    pending = OutboxMessage.objects.filter(state="pending", available_at__lte=timezone.now())
+    yield from _waiting(
+        pending, "bus", remedy="Look why the broker does not take them: `bus.*` above, and the worker's log."
+    )
+    parked = OutboxMessage.objects.filter(state="parked").count()
+    yield _counted(
+        "outbox.parked",
+        parked,
+        "messages parked in the outbox",
+        "Read their reasons in the admin.",
+    )
+    dead = DeadLetter.objects.all().dead().count()
+    yield _counted("deadletters", dead, "dead letters", "Replay or discard them in the admin.")
+
+
+def _waiting(rows: QuerySet[Any], *by: str, remedy: str) -> Iterator[Finding]:
+    name = "backlog" if "group" in by else "outbox"
+    found = rows.values(*by).annotate(count=Count("pk"), oldest=Min("available_at")).order_by()
+    late = [each for each in found if timezone.now() - each["oldest"] > PATIENCE]
+    for each in late:
+        where = ", ".join(f"{key} {each[key]}" for key in by)
+        text = f"{each['count']} wait ({where}), the oldest since {each['oldest']:%Y-%m-%d %H:%M:%S %Z}"
+        yield Finding(name, "degraded", text, remedy=remedy)
+    if not late:
+        yield Finding(name, "healthy", "nothing waits for long")
+
+
+def _counted(name: str, count: int, what: str, remedy: str) -> Finding:
+    if count:
+        return Finding(name, "degraded", f"{count} {what}", remedy=remedy)
+    return Finding(name, "healthy", f"no {what}")
+
+
+@effective.source("messaging")
+def bus_settings() -> Iterator[effective.Setting]:
+    """Where each bus is, without user and password."""
+    for alias, bus in options().buses.items():
+        path = effective.at("MESSAGING", "BUSES", alias, "URL")
+        made = registry.get(alias)
+        if bus.url is not None:
+            yield effective.Setting(path, made.place, effective.origin("MESSAGING", "BUSES", alias, "URL"))
+        elif isinstance(made, ElectedBus):
+            chosen = made.candidates.get(made.elected)
+            origin = chosen.origin.replace("the variable", "environment variable") if chosen else effective.DEFAULT
+            yield effective.Setting(path, made.place, f"elected: {origin}")
+        else:
+            yield effective.Setting(path, made.place, effective.DEFAULT)
