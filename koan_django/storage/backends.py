@@ -13,7 +13,6 @@ from django.utils.deconstruct import deconstructible
 
 from . import operations
 from .content import rewound, type_of
-from .drivers.base import walk
 from .exceptions import ObjectExistsError
 from .profile import Profile, profiles
 
@@ -93,9 +92,8 @@ class ProfileStorage(Storage):
     def listdir(self, path: str) -> tuple[list[str], list[str]]:
         """Return the folders and files directly in ``path``."""
         base = self.profile.at(path.strip("/")) + "/" if path.strip("/") else self.profile.base
-        below = [found.key.removeprefix(base) for found in walk(self.profile.driver, base)]
-        folders = {key.partition("/")[0] for key in below if "/" in key}
-        return sorted(folders), [key for key in below if "/" not in key]
+        folders, files = self.profile.driver.names(base)
+        return list(folders), list(files)
 
     def get_available_name(self, name: str, max_length: int | None = None) -> str:
         """Return ``name`` unless it is too long: creating decides whether it is free, without a race."""

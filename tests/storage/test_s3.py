@@ -75,7 +75,8 @@ def watched(driver: S3Driver) -> Requests:
     def note(request: Any, event_name: str, **_: Any) -> None:
         seen.append(event_name.rpartition(".")[2])
 
-    driver.client.meta.events.register("before-send.s3", note)
+    for client in (driver.client, driver.bucket.hasty):
+        client.meta.events.register("before-send.s3", note)
     return seen
 
 
@@ -107,6 +108,7 @@ def test_each_verb_takes_as_many_requests_as_it_must(driver: S3Driver) -> None:
         (lambda: driver.checksum("k"), ["HeadObject"]),
         (lambda: driver.copy_within("k", "copy"), ["HeadObject", "CopyObject"]),
         (lambda: list(walk(driver)), ["ListObjectsV2"]),
+        (lambda: driver.names(), ["ListObjectsV2"]),
         (lambda: driver.probe(), ["HeadBucket"]),
         (lambda: driver.url("k"), []),
         (lambda: driver.presign_put("k", timedelta(minutes=1)), []),
@@ -270,6 +272,14 @@ def test_a_store_that_is_not_there_is_a_passing_error(make: Callable[..., S3Driv
     driver = make(endpoint_url=f"http://127.0.0.1:{free_port}")
     with pytest.raises(StorageUnavailableError, match="endpoint_url"):
         driver.probe()
+
+
+def test_the_probe_asks_once_and_gives_up(far: S3Driver, proxy: Proxy) -> None:
+    seen = watched(far)
+    proxy.pause()
+    with pytest.raises(StorageUnavailableError):
+        far.probe()
+    assert seen == ["HeadBucket"]
 
 
 def test_the_probe_tells_a_missing_bucket(make: Callable[..., S3Driver]) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol
 from koan_django.storage.exceptions import CapabilityError, NoURLError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from django.core.checks import CheckMessage
     from django.core.files.storage import Storage
@@ -155,6 +155,12 @@ class Driver(Protocol):
         of the page before, and then takes the place of ``after``.
         """
         raise lacks(self, Capability.LIST)
+
+    def names(self, prefix: str = "") -> tuple[Sequence[str], Sequence[str]]:
+        """Return the names of the folders and of the objects directly in ``prefix``, which ends with a slash."""
+        below = [found.key.removeprefix(prefix) for found in walk(self, prefix)]
+        folders = {key.partition("/")[0] for key in below if "/" in key}
+        return sorted(folders), sorted(key for key in below if "/" not in key)
 
     def sweep(self, age: timedelta, prefix: str = "") -> int:
         """Remove what writes left that broke off longer than ``age`` ago; return how many.

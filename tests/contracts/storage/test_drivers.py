@@ -298,6 +298,21 @@ def test_a_prefix_is_text_and_not_a_folder(filled: Driver, prefix: str) -> None:
     assert found == sorted(k for k in LISTED if k.startswith(prefix))
 
 
+@pytest.mark.parametrize(
+    ("prefix", "expected"),
+    [
+        ("", (["a", "b", "ü", "日本"], ["a-b", "a0"])),
+        ("a/", (["b"], ["z"])),
+        ("b/", ([], ["1", "10", "2"])),
+        ("no/", ([], [])),
+    ],
+)
+def test_a_folder_shows_what_is_directly_in_it(
+    filled: Driver, prefix: str, expected: tuple[list[str], list[str]]
+) -> None:
+    assert filled.names(prefix) == expected
+
+
 @pytest.mark.parametrize("limit", [1, 2, 3, len(LISTED), 100])
 def test_pages_join_to_the_whole(filled: Driver, limit: int) -> None:
     assert in_order(filled, (found.key for found in walk(filled, page=limit))) == sorted(LISTED)

@@ -22,6 +22,8 @@ _CLIENT = Config(
     max_pool_connections=32,
     retries={"mode": "standard", "total_max_attempts": 3},
 )
+#: Whoever asks whether the store is there wants to know soon.
+_HASTY = Config(connect_timeout=2, read_timeout=2, retries={"total_max_attempts": 1})
 #: Of the backend's ``object_parameters``, those that reading an object and sending a part of one need as well.
 _SHARED = ("SSECustomerAlgorithm", "SSECustomerKey", "SSECustomerKeyMD5", "RequestPayer", "ExpectedBucketOwner")
 #: More at a time hardly speeds an upload up, and each is a part in memory.
@@ -33,15 +35,23 @@ class Bucket:
 
     def __init__(self, storage: Any) -> None:
         self.storage = storage
-        self._made: tuple[int, Any] = (0, None)
+        self._clients: dict[str, tuple[int, Any]] = {}
 
     @property
     def client(self) -> Any:
         """The boto3 client, shared by the threads of this process. A fork has one of its own."""
-        owner, client = self._made
+        return self._client("usual", Config())
+
+    @property
+    def hasty(self) -> Any:
+        """A client that tries once and gives up soon."""
+        return self._client("hasty", _HASTY)
+
+    def _client(self, name: str, config: Config) -> Any:
+        owner, client = self._clients.get(name, (0, None))
         if owner != os.getpid():
-            client = _connect(self.storage)
-            self._made = (os.getpid(), client)
+            client = _connect(self.storage, config)
+            self._clients[name] = (os.getpid(), client)
         return client
 
     @property
@@ -103,11 +113,11 @@ class Bucket:
             self.client.delete_object(**self.target(key))
 
 
-def _connect(storage: Any) -> Any:
+def _connect(storage: Any, changes: Config) -> Any:
     """Return a client of the backend's own making: of a copy, which shares no connection with another process."""
     own = copy.copy(storage)
     config = _CLIENT.merge(storage.client_config)
     if config.signature_version is None:  # the old way of signing addresses is refused by most
         config = config.merge(Config(signature_version="s3v4"))
-    own.client_config = config
+    own.client_config = config.merge(changes)
     return own.connection.meta.client

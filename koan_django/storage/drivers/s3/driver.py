@@ -28,7 +28,7 @@ from .refusals import status_of, translated
 from .writing import Write, encoded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from django.core.checks import CheckMessage
     from django.core.files.storage import Storage
@@ -174,15 +174,27 @@ class S3Driver(Driver):
         shown = tuple(one for one in found if not keys.problem(one.key))
         return Page(shown, answer.get("NextContinuationToken"))
 
+    def names(self, prefix: str = "") -> tuple[Sequence[str], Sequence[str]]:
+        root = self.bucket.prefix + prefix
+        pages = self.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket.name, Prefix=root, Delimiter="/"
+        )
+        folders, files = set(), set()
+        with translated(prefix):
+            for page in pages:
+                folders |= {entry["Prefix"].removeprefix(root).rstrip("/") for entry in page.get("CommonPrefixes", ())}
+                files |= {entry["Key"].removeprefix(root) for entry in page.get("Contents", ())}
+        return sorted(folders - {""}), sorted(files - {""})
+
     def sweep(self, age: timedelta, prefix: str = "") -> int:
         """Abort the multipart uploads below ``prefix`` that no part has been added to for ``age``."""
         return sweeping.abort_unfinished(self.bucket, prefix, datetime.now(UTC) - age)
 
     def probe(self) -> None:
-        """Ask for the bucket. Whether an object could be stored is what ``koan_storage_doctor`` tries."""
+        """Ask for the bucket, once and not for long. ``koan_storage_doctor`` tries whether it takes objects."""
         try:
             with translated(self.bucket.name):
-                self.client.head_bucket(Bucket=self.bucket.name)
+                self.bucket.hasty.head_bucket(Bucket=self.bucket.name)
         except ObjectNotFoundError as error:
             fix = "Create it, or correct bucket_name in the OPTIONS of the alias of STORAGES."
             raise StorageRefusedError(f"there is no bucket {self.bucket.name!r}", fix=fix) from error
