@@ -138,6 +138,7 @@ def test_bytes_cannot_be_replaced_once_they_are_there(on_s3: Bucket) -> None:
     assert row.read_bytes() == b"data"
 
 
+@pytest.mark.database
 def test_an_upload_is_taken_over_once_and_by_its_own_model(on_s3: Bucket) -> None:
     upload = Invoice.presigned_upload("a.pdf")
     send(upload, b"data")
@@ -151,6 +152,7 @@ def test_an_upload_is_taken_over_once_and_by_its_own_model(on_s3: Bucket) -> Non
         Invoice.objects.from_upload(upload.token, number="2")
 
 
+@pytest.mark.database
 def test_a_row_that_cannot_be_made_leaves_the_upload_to_be_taken_over(on_s3: Bucket) -> None:
     Invoice.objects.create_text("a.txt", "a", number="1")
     upload = Invoice.presigned_upload("a.pdf")
@@ -160,6 +162,7 @@ def test_a_row_that_cannot_be_made_leaves_the_upload_to_be_taken_over(on_s3: Buc
     assert Invoice.objects.from_upload(upload.token, number="2").read_bytes() == b"data"
 
 
+@pytest.mark.database
 def test_an_upload_that_nobody_takes_over_is_swept(on_s3: Bucket) -> None:
     upload = Invoice.presigned_upload("a.pdf", expires=timedelta(minutes=5))
     send(upload, b"data")
