@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import ClassVar
@@ -10,6 +11,7 @@ from tests.services.install import install, may_install
 from tests.services.postgres import Postgres
 from tests.services.rabbitmq import RabbitMQ
 from tests.services.requirement import missing
+from tests.services.s3 import S3
 from tests.services.server import Server
 
 from .vault import Vault
@@ -36,7 +38,15 @@ class Broker(RabbitMQ):
         return {"BENCH_AMQP_URL": self.url}
 
 
-_KINDS: Mapping[str, type[Server]] = {"postgres": DurablePostgres, "rabbitmq": Broker, "vault": Vault}
+class Store(S3):
+    """SeaweedFS with a bucket for both sides."""
+
+    def exports(self) -> dict[str, str]:
+        self.client.create_bucket(Bucket="bench")
+        return {"BENCH_S3": json.dumps({**self.options, "bucket_name": "bench"})}
+
+
+_KINDS: Mapping[str, type[Server]] = {"postgres": DurablePostgres, "rabbitmq": Broker, "s3": Store, "vault": Vault}
 
 
 @contextmanager

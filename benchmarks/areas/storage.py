@@ -12,11 +12,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 
-from benchmarks.harness import Case, Side
+from benchmarks.harness import Case, Side, seconds_each
 
-SERVERS: tuple[str, ...] = ()
+SERVERS = ("s3",)
 MIB = 1024 * 1024
 SIZE = 256 * MIB
+#: Where the range begins: anywhere but at the start.
+MIDDLE = 100 * MIB
 
 
 def cases() -> list[Case]:
@@ -32,6 +34,19 @@ def cases() -> list[Case]:
             note="256 MiB from a file in the page cache to a local folder, flushed to the disk with the folder on both"
             " sides, and the SHA-256 of what was stored. django-storages has no local backend: the peer is the one that"
             " Django has for that. It hashes nothing, so it saves, is flushed, and its file is read back and hashed.",
+        ),
+        Case(
+            name="range-1mib-of-256mib/django-storages",
+            peer_name=f"S3Storage of django-storages {version('django-storages')}",
+            unit="ms",
+            goal=15,
+            sides=_ranging,
+            rounds=5,
+            # Where it is done tells nothing: the store and the peer's download are what takes time.
+            with_cpu=False,
+            note="One MiB from the middle of an object of 256 MiB on SeaweedFS, a store that speaks S3, by the loopback"
+            " interface. The peer opens, seeks and reads, which fetches the whole object first. On a local folder both"
+            " read the range alone and there is nothing to gain.",
         ),
     ]
 
@@ -61,6 +76,32 @@ def _saving() -> Iterator[tuple[Side, Side]]:
         _rate(ours, partial(delete, profiles["default"], "ours.bin"), expected),
         _rate(peer, partial(storage.delete, "peer.bin"), expected),
     )
+
+
+@contextmanager
+def _ranging() -> Iterator[tuple[Side, Side]]:
+    from django.core.files.storage import storages
+
+    from koan_django.storage import profiles
+    from koan_django.storage.operations import delete, open_range, put
+
+    profile, storage = profiles["s3"], storages["s3"]
+    with _source().open("rb") as stream:
+        put(profile, "object.bin", stream)
+        stream.seek(MIDDLE)
+        expected = stream.read(MIB)
+
+    def ours() -> None:
+        with open_range(profile, "object.bin", MIDDLE, MIDDLE + MIB - 1) as found:
+            assert found.read() == expected
+
+    def peer() -> None:
+        with storage.open("object.bin") as found:
+            found.seek(MIDDLE)
+            assert found.read(MIB) == expected
+
+    yield lambda: seconds_each(ours, 5) * 1000, lambda: seconds_each(peer, 1) * 1000
+    delete(profile, "object.bin")
 
 
 def _rate(save: Callable[[IO[bytes]], str], remove: Callable[[], object], expected: str) -> Side:

@@ -1,5 +1,6 @@
 """Settings of both sides. What differs between processes comes from the environment."""
 
+import json
 import os
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -47,6 +48,7 @@ DATABASES = {"default": _database()}
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": FOLDER / "files"}},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    "s3": {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": json.loads(os.environ.get("BENCH_S3", "{}"))},
 }
 MEDIA_ROOT = FOLDER / "files"
 
@@ -56,6 +58,7 @@ KOAN = {
         "BUSES": {"main": {"URL": AMQP_URL or "memory://", "PREFIX": "bench"}},
         "TRAIL": os.environ.get("BENCH_TRAIL", "all"),
     },
+    "STORAGE": {"DEFAULT_PROFILE": "default", "PROFILES": {name: {"STORAGE": name} for name in ("default", "s3")}},
     "SECRETS": {
         "CHAIN": ["vault"],
         "PROVIDERS": {"vault": {"BACKEND": "benchmarks.project.provider.HvacProvider"}},
