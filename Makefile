@@ -1,7 +1,7 @@
 # Everything here makes its own environment in .venv, the benchmarks in .venv-bench; nothing has to be prepared but Python 3.11 and make.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench soak clean
 
 PYTHON := .venv/bin/python
 
@@ -21,6 +21,10 @@ lint: .venv/.ready-for-tests ## Run ruff, mypy, import-linter and the check for 
 
 bench: .venv-bench/.ready ## Measure against the peers, all areas or AREA=messaging; fails when a goal is missed
 	@.venv-bench/bin/python -m benchmarks $(AREA)
+
+# SEED=7 repeats the faults of an earlier run.
+soak: .venv/.ready-for-tests ## Inject real faults for a while and check the sums (AREA=messaging SECONDS=120 SEED=7)
+	@$(PYTHON) -m tests.soaks $(or $(AREA),messaging) --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
 
 clean: ## Remove the environments, caches and the state of the demo
 	rm -rf .venv .venv-bench .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist var

@@ -1,0 +1,19 @@
+"""The two sides of the sum."""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class Sent(models.Model):
+    """A message that was sent. ``certain`` once its sender knows it; until then it may have been, or not."""
+
+    bus = models.CharField(max_length=20)
+    certain = models.BooleanField(default=True)
+
+
+class Effect(models.Model):
+    """What a handler did, in its transaction. Nothing keeps it from doing so twice but the inbox."""
+
+    number = models.BigIntegerField(db_index=True)
+    bus = models.CharField(max_length=20)

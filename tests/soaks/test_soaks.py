@@ -1,0 +1,72 @@
+"""What a soak promises before it meets a machine: the same faults for the same seed, and a verdict that can be bad."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.soaks import __main__, faults, messaging
+from tests.soaks.faults import Fault, inject
+from tests.soaks.messaging import Balance
+
+GOOD = Balance(sent=Counter(database=2), uncertain=1, handled=2, lost=[], twice=[], unsent=[], dead=0, suppressed=3)
+
+
+def injected(seed: int, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
+    """The faults of a run with what each was left to chance, without the pauses between them."""
+    clock = iter(range(1000))
+    monkeypatch.setattr(faults.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(faults.time, "sleep", lambda seconds: None)
+    found: list[tuple[str, float]] = []
+    known = [
+        Fault(name, lambda chance, name=name: found.append((name, chance.random())), weight)
+        for name, weight in (("often", 3), ("seldom", 1))
+    ]
+    done = inject(known, seed, 40, lambda name: None)
+    assert done == Counter(name for name, _ in found)
+    return found
+
+
+def test_a_seed_repeats_its_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = injected(7, monkeypatch)
+    assert first == injected(7, monkeypatch)
+    assert first != injected(8, monkeypatch)
+    assert {name for name, _ in first} == {"often", "seldom"}
+
+
+def test_the_sums_hold_when_nothing_is_missing() -> None:
+    assert GOOD.holds
+    assert str(GOOD).endswith("3 duplicates suppressed: the sums hold")
+
+
+@pytest.mark.parametrize("wrong", [{"lost": [1]}, {"twice": [1]}, {"unsent": [9]}, {"dead": 1}, {"handled": 0}])
+def test_they_do_not_when_anything_is_wrong(wrong: dict[str, Any]) -> None:
+    balance = replace(GOOD, **wrong)
+    assert not balance.holds
+    assert str(balance).endswith("the sums DO NOT HOLD")
+
+
+@pytest.mark.parametrize(("holds", "code"), [(True, 0), (False, 1)])
+def test_the_last_line_names_the_seed_and_the_exit_code_follows(
+    holds: bool, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(__main__.AREAS, "messaging", lambda seconds, seed: (holds, f"words {seed}"))
+    assert __main__.main(["messaging", "--seconds", "3", "--seed", "7"]) == code
+    assert capsys.readouterr().out.splitlines()[-1] == "soak messaging, seed 7, 3 s: words 7"
+
+
+def test_a_process_that_ended_by_itself_is_a_finding() -> None:
+    class Ended:
+        name, returncode, running, output = "worker", 1, False, "Traceback"
+
+        def tail(self, lines: int) -> str:
+            return self.output
+
+    with pytest.raises(AssertionError, match="ended by itself with 1"):
+        messaging._gone(Ended())  # type: ignore[arg-type]
+    for expected in (0, -9):
+        Ended.returncode = expected
+        assert messaging._gone(Ended())  # type: ignore[arg-type]
