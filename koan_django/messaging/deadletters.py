@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db import router, transaction
 from django.db.models import F
@@ -12,10 +12,14 @@ from django.utils import timezone
 from koan_django.core import audit
 
 from . import events
+from .encoding import decode
 from .exceptions import MessagingError
+from .messages import by_alias
 
 if TYPE_CHECKING:
-    from .envelope import Delivery, Receipt
+    from collections.abc import Mapping, Sequence
+
+    from .envelope import Delivery, Envelope, Receipt
     from .models import DeadLetter
     from .verdicts import Verdict
 
@@ -40,37 +44,98 @@ def dead_letter(delivery: Delivery, verdict: Verdict) -> DeadLetter:
     )
 
 
-def replay(dead: DeadLetter) -> Receipt:
+def replay(dead: DeadLetter, *, body: bytes | None = None) -> Receipt:
     """Send a dead letter to its group again, with the same id and a fresh count of attempts.
 
-    Raises :class:`MessagingError` when it was replayed or discarded meanwhile.
+    ``body`` is sent in place of the one that died, which stays on record; it must be readable as the message's class.
+    Raises :class:`MessagingError` when the letter was replayed or discarded meanwhile,
+    :class:`~.exceptions.UnreadableMessageError` for a body that no handler could read.
     """
-    from .buses import registry
+    if body is not None:
+        _check(dead, body)
+    return _replay([dead], {} if body is None else {dead.pk: body})[0]
 
-    with transaction.atomic(using=router.db_for_write(type(dead))):
-        _move(dead, "replayed", replayed_at=timezone.now(), replays=F("replays") + 1)
-        envelope = replace(dead.envelope(), attempt=1)
-        receipt = registry.get(dead.bus).send([envelope], None)[0]
-        events.record([events.event("replayed", dead.bus, envelope, group=dead.group)])
-        audit.record("messaging.replay", dead, data=_described(dead))
-    return receipt
+
+def replay_batch(letters: Sequence[DeadLetter]) -> None:
+    """Send several again, all of them or none; raises as :func:`replay` does."""
+    _replay(letters, {})
 
 
 def discard(dead: DeadLetter) -> None:
     """Give a dead letter up: it stays on record until retention removes it."""
-    with transaction.atomic(using=router.db_for_write(type(dead))):
-        _move(dead, "discarded")
-        audit.record("messaging.discard", dead, data=_described(dead))
+    discard_batch([dead])
 
 
-def _described(dead: DeadLetter) -> dict[str, str]:
+def discard_batch(letters: Sequence[DeadLetter]) -> None:
+    """Give several up, all of them or none."""
+    with transaction.atomic(using=_database()):
+        _move(letters, "discarded")
+        _audit("messaging.discard", letters)
+
+
+def _replay(letters: Sequence[DeadLetter], edited: Mapping[int, bytes]) -> list[Receipt]:
+    from .buses import registry
+
+    receipts: list[Receipt] = []
+    with transaction.atomic(using=_database()):
+        _move(letters, "replayed", replayed_at=timezone.now(), replays=F("replays") + 1)
+        for bus, mine in _by_bus(letters).items():
+            envelopes = [_fresh(dead, edited) for dead in mine]
+            receipts += registry.get(bus).send(envelopes, None)
+            told = zip(envelopes, mine, strict=True)
+            events.record(
+                events.event("replayed", bus, envelope, group=dead.group, detail="edited" if dead.pk in edited else "")
+                for envelope, dead in told
+            )
+        _audit("messaging.replay", letters, edited=len(edited))
+    return receipts
+
+
+def _fresh(dead: DeadLetter, edited: Mapping[int, bytes]) -> Envelope:
+    return replace(dead.envelope(), attempt=1, body=edited.get(dead.pk, bytes(dead.body)))
+
+
+def _by_bus(letters: Sequence[DeadLetter]) -> dict[str, list[DeadLetter]]:
+    found: dict[str, list[DeadLetter]] = {}
+    for dead in letters:
+        found.setdefault(dead.bus, []).append(dead)
+    return found
+
+
+def _check(dead: DeadLetter, body: bytes) -> None:
+    cls = by_alias(dead.alias)
+    if cls is not None:
+        decode(cls, body, dead.version)
+
+
+def _audit(action: str, letters: Sequence[DeadLetter], edited: int = 0) -> None:
+    """One event, also for a batch: each message has its own in the trail."""
+    extra = {"edited": edited} if edited else {}
+    if len(letters) == 1:
+        audit.record(action, letters[0], data=_described(letters[0]) | extra)
+    elif letters:
+        kind = letters[0]._meta.label_lower
+        name = f"{letters[0].pk}..{letters[-1].pk}"
+        data = {"count": len(letters), "groups": sorted({each.group for each in letters}), **extra}
+        audit.record(action, audit.Reference(kind, name), data=data)
+
+
+def _described(dead: DeadLetter) -> dict[str, Any]:
     """What the audit keeps; the story that the letter belongs to may be another than the one that replays it."""
     return {"bus": dead.bus, "group": dead.group, "reason": dead.reason, "of": dead.correlation_id}
 
 
-def _move(dead: DeadLetter, state: str, **changes: object) -> None:
-    moved = type(dead).objects.dead().filter(pk=dead.pk).update(state=state, **changes)
-    if not moved:
-        raise MessagingError(
-            f"the dead letter {dead.pk} is not {state}", why="somebody replayed or discarded it already"
-        )
+def _move(letters: Sequence[DeadLetter], state: str, **changes: object) -> None:
+    """Compare and set: somebody else may act on the same letters."""
+    from .models import DeadLetter
+
+    dead = DeadLetter.objects.all().primary().dead()
+    if dead.filter(pk__in=[each.pk for each in letters]).update(state=state, **changes) != len(letters):
+        which = f"the dead letter {letters[0].pk} is" if len(letters) == 1 else f"{len(letters)} dead letters are"
+        raise MessagingError(f"{which} not {state}", why="somebody replayed or discarded it already")
+
+
+def _database() -> str:
+    from .models import DeadLetter
+
+    return router.db_for_write(DeadLetter)

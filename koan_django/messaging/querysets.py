@@ -113,6 +113,10 @@ def _by_token(taken: Iterable[tuple[int, int]]) -> Iterable[tuple[int, list[int]
 class DeadLetterQuerySet(models.QuerySet["DeadLetter"]):
     """Messages that could not be handled."""
 
+    def primary(self) -> DeadLetterQuerySet:
+        """Read where is written: a replica may show what was replayed already."""
+        return self.using(router.db_for_write(self.model))
+
     def dead(self) -> DeadLetterQuerySet:
         """Those that nobody has replayed or discarded."""
         return self.filter(state="dead")
