@@ -19,6 +19,7 @@ from celery.schedules import crontab
 from celery.schedules import schedule as celery_schedule
 
 from koan_django.core.adoption.diffing import diff
+from koan_django.core.adoption.project import Project
 from koan_django.core.adoption.schedules import declaration
 from koan_django.core.adoption.sources import Source
 
@@ -45,9 +46,15 @@ def state(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+@pytest.fixture
+def project_of(tmp_path: Path) -> Callable[[str], Path]:
+    """Copy a project to where it may be changed."""
+    return lambda name: Path(shutil.copytree(HERE / "projects" / name, tmp_path / name))
+
+
 @pytest.fixture(params=SETTINGS)
-def project(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(HERE / "projects" / request.param, tmp_path / request.param))
+def project(request: pytest.FixtureRequest, project_of: Callable[[str], Path]) -> Path:
+    return project_of(request.param)
 
 
 def test_the_diff_makes_a_project_that_checks_and_migrates_and_has_nothing_left_to_change(project: Path) -> None:
@@ -65,8 +72,8 @@ def test_the_diff_makes_a_project_that_checks_and_migrates_and_has_nothing_left_
     assert applied.stdout.count("nothing to change") == 7
 
 
-def test_it_reads_tasks_schedule_fields_and_storages(tmp_path: Path) -> None:
-    found = adopt(Path(shutil.copytree(HERE / "projects" / "shop", tmp_path / "shop")), "--format", "json")
+def test_it_reads_tasks_schedule_fields_and_storages(project_of: Callable[[str], Path]) -> None:
+    found = adopt(project_of("shop"), "--format", "json")
     assert found.returncode == 1
     report = json.loads(found.stdout)
     said = {plan["app"]: "\n".join(plan["changes"] + plan["notes"]) for plan in report["apps"]}
@@ -87,8 +94,8 @@ def test_it_reads_tasks_schedule_fields_and_storages(tmp_path: Path) -> None:
     }
 
 
-def test_one_app_alone_and_a_project_that_cannot_be_read(tmp_path: Path) -> None:
-    notes = Path(shutil.copytree(HERE / "projects" / "notes", tmp_path / "notes"))
+def test_one_app_alone_and_a_project_that_cannot_be_read(project_of: Callable[[str], Path]) -> None:
+    notes = project_of("notes")
     found = adopt(notes, "--app", "inbox")
     assert '"koan_django.inbox"' in found.stdout and "koan_django.storage" not in found.stdout
     assert "pip install koan-django\n" in found.stdout
@@ -179,3 +186,21 @@ def test_a_secret_beside_a_change_is_not_shown(line: str) -> None:
 )
 def test_a_schedule_of_celery_is_written_as_ours(schedule: object, expected: str) -> None:
     assert declaration(schedule) == expected
+
+
+@pytest.mark.django_db
+def test_the_rows_of_beat_are_read(tmp_path: Path) -> None:
+    from django_celery_beat.models import IntervalSchedule, PeriodicTask
+
+    interval = IntervalSchedule.objects.create(every=1, period="hours")
+    for name in ("celery.backend_cleanup", "clean up"):
+        PeriodicTask.objects.create(name=name, task="shop.clean", interval=interval)
+    assert Project(tmp_path).beat_rows() == ["clean up"]
+
+
+def test_a_project_of_two_settings_files_is_read_through_both(project_of: Callable[[str], Path]) -> None:
+    found = adopt(project_of("clinic"), "--app", "secrets", "--format", "json")
+    files = {each["path"]: each["diff"] for each in json.loads(found.stdout)["files"]}
+    assert set(files) == {"config/settings/base.py", "config/settings/local.py", "config/urls.py"}
+    assert "+INSTALLED_APPS = [*INSTALLED_APPS, " in files["config/settings/base.py"]
+    assert files["config/settings/local.py"].endswith("+secrets.resolve_settings(globals())\n")

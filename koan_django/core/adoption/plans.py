@@ -42,11 +42,9 @@ def secrets(project: Project) -> Plan:
     source = project.settings()
     if "resolve_settings(" not in source.text:
         source.add_import("koan_django", "secrets")
-        for name, kind in (("", "RedactingReporter"), ("_FILTER", "RedactingReporterFilter")):
-            if not project.settings(f"DEFAULT_EXCEPTION_REPORTER{name}").statements(
-                f"DEFAULT_EXCEPTION_REPORTER{name}"
-            ):
-                source.after(None, f'DEFAULT_EXCEPTION_REPORTER{name} = "koan_django.core.error_pages.{kind}"')
+        for name, kind in _REPORTERS.items():
+            if not project.settings(name).statements(name):
+                source.after(None, f'{name} = "koan_django.core.error_pages.{kind}"')
         source.after(None, "secrets.resolve_settings(globals())")
         plan.changes.append("the last line of the settings resolves references; error pages mask what was resolved")
     if lines := sorted({node.lineno for node in secrets_in(source.tree)}):
