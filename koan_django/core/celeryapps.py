@@ -27,12 +27,17 @@ class CeleryAppError(KoanError):
 
 @dataclass(frozen=True, slots=True)
 class CeleryApp:
-    """``module`` is what ``celery -A`` takes, ``attribute`` the app's name in it, ``reason`` why it was chosen."""
+    """The ``app`` called ``attribute`` in ``module``, and the ``reason`` why it was chosen."""
 
     module: str
     attribute: str
     app: Any
     reason: str
+
+    @property
+    def argument(self) -> str:
+        """What ``celery -A`` takes. It finds the usual names by itself."""
+        return self.module if self.attribute in ("app", "celery") else f"{self.module}:{self.attribute}"
 
 
 def find(asked: str | None = None) -> CeleryApp:

@@ -152,8 +152,8 @@ def test_the_celery_app_is_found_where_projects_keep_it(
 
 def test_app_names_it_as_celery_does(package: Callable[..., str]) -> None:
     name = package(jobs=APP.format("first") + APP.format("second"), celery=APP.format("app"))
-    assert celeryapps.find(f"{name}.jobs:second").attribute == "second"
-    assert celeryapps.find(name).module == f"{name}.celery"
+    assert celeryapps.find(f"{name}.jobs:second").argument == f"{name}.jobs:second"
+    assert celeryapps.find(name).argument == f"{name}.celery"
     with pytest.raises(CeleryAppError, match="holds no Celery app"):
         celeryapps.find(f"{name}.settings")
 

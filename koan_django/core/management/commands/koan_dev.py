@@ -54,7 +54,7 @@ class Command(BaseCommand):
     def _run(self, found: celeryapps.CeleryApp, options: dict[str, Any]) -> None:
         beat = development.beat_fact(found.app, wanted=not options["no_beat"])
         laptop = Development(
-            app=found.module,
+            app=found.argument,
             host=options["host"],
             port=options["port"],
             beat=beat is not None,
@@ -81,7 +81,7 @@ class Command(BaseCommand):
     ) -> Iterable[Fact]:
         pool = f"pool {laptop.pool}, --pool" if laptop.pool else f"pool {found.app.conf.worker_pool}, Celery's settings"
         yield Fact("web", f"http://{laptop.address}/", "runserver, --host and --port")
-        yield Fact("worker", f"celery -A {found.module}", f"{found.reason}; {pool}")
+        yield Fact("worker", f"celery -A {found.argument}", f"{found.reason}; {pool}")
         absent = "--no-beat" if options["no_beat"] else "nothing is scheduled"
         yield beat or Fact("beat", "not started", absent)
         yield development.broker_fact(found.app)
