@@ -53,8 +53,10 @@ def _tried(bus: Bus, name: str) -> Finding:
 def _candidates(bus: ElectedBus, name: str) -> Iterator[Finding]:
     """A broker that a variable names and that does not answer."""
     for each in bus.candidates.values():
+        if not each.origin.endswith(VARIABLES):
+            continue  # a mere guess
         found = _tried(bus.broker(each.name), f"{name}.candidate")
-        if each.origin.endswith(VARIABLES) and found.status != "healthy":
+        if found.status != "healthy":
             remedy = f"Start it, or take it out of {each.origin}."
             yield Finding(found.name, "degraded", found.message, remedy=remedy)
 

@@ -13,8 +13,14 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from koan_django.core import doctor, facts, health, redaction
+from koan_django.core.election import proclaim
+from koan_django.core.environment import Environment, Trait
 from koan_django.core.health import Finding
 from koan_django.core.models import ProcessFact
+from koan_django.messaging.buses import registry
+from koan_django.messaging.buses.elected import ElectedBus
+from koan_django.messaging.candidates import brokers
+from koan_django.messaging.conf import BusOptions
 from koan_django.messaging.models import DeadLetter, QueuedDelivery
 from koan_django.scheduling.models import ScheduledTask
 from koan_django.storage.models import StorageProfile
@@ -65,6 +71,20 @@ def alone(monkeypatch: Any) -> Iterator[None]:
     monkeypatch.setattr(health, "ready", lambda: health.Report("healthy", ()))
     yield
     doctor._examinations._items = kept
+
+
+@pytest.fixture
+def elected(settings: Any, monkeypatch: Any) -> Iterator[ElectedBus]:
+    """The bus ``main`` without a URL; a broker at which nobody listens is elected."""
+    settings.KOAN = {}
+    environ = {"KOAN_RABBITMQ_URL": "amqp://u:hunter22@127.0.0.1:1/"}
+    here = Environment(container=Trait(False), kubernetes=Trait(False), ci=Trait(False))
+    bus = ElectedBus("main", BusOptions(), brokers(environ, here))
+    monkeypatch.setitem(registry._made, "main", bus)
+    [candidate] = bus.candidates.values()
+    proclaim(bus.subject, candidate, 0)
+    yield bus
+    bus.close()
 
 
 @pytest.mark.usefixtures("alone")
@@ -148,6 +168,13 @@ class TestWhatIsExamined:
         assert "127.0.0.1:1/ cannot be reached" in each["message"]
         assert "hunter22" not in str(each)
         assert each["remedy"].startswith("Start the broker, or correct the URL of the bus 'main'")
+
+    def test_an_elected_broker_that_is_away(self, elected: ElectedBus) -> None:
+        each = found()
+        assert each["bus.main"]["level"] == "error"
+        assert each["bus.main.candidate"]["level"] == "warning"
+        assert each["bus.main.candidate"]["remedy"] == "Start it, or take it out of the variable KOAN_RABBITMQ_URL."
+        assert "hunter22" not in str(each)
 
     def test_a_store_that_takes_nothing(self, settings: Any, tmp_path: Any) -> None:
         (tmp_path / "file").touch()
@@ -237,6 +264,10 @@ class TestSettings:
         settings.KOAN = {}
         url = self.values()["KOAN['MESSAGING']['BUSES']['main']['URL']"]
         assert url == ("database://", "elected: default")
+
+    def test_one_that_is_elected_names_the_variable_that_led_there(self, elected: ElectedBus) -> None:
+        url = self.values()["KOAN['MESSAGING']['BUSES']['main']['URL']"]
+        assert url == (next(iter(elected.candidates)), "elected: environment variable KOAN_RABBITMQ_URL")
 
     def test_text_is_one_line_each(self) -> None:
         lines = run("--settings")[1].splitlines()

@@ -76,7 +76,7 @@ class Elector(DatabaseThread):
         return self._result.selected.name if self._result and self._result.selected else "nothing"
 
     def _take(self, result: Result[str]) -> None:
-        """Go by what was elected; a broker that answers and cannot be consumed waits for the next round."""
+        """Go by what was elected; a broker that answers and cannot be consumed yet is proclaimed once it is."""
         if self.stopping.is_set():
             return
         selected = result.selected
