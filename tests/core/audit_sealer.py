@@ -1,6 +1,7 @@
 """A process that seals and does not ask for the lease, as one does that was paused past its end.
 
-With the argument ``judge`` it verifies, seals what is left with the lease, and verifies again.
+It does what the lines of its input say: ``migrate``, ``seal`` until nothing is left beside somebody who does the same,
+and ``judge``: verify, seal what is left, verify again. It answers each with a line.
 """
 
 import json
@@ -15,35 +16,38 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 settings.KOAN["CORE"] = {"AUDIT": {"BATCH": 100}}
 django.setup()
 
+from django.core.management import call_command  # noqa: E402
+
 from koan_django.core.audit.keys import key_ring  # noqa: E402
 from koan_django.core.audit.sealing import _TakenError, seal, seal_batch  # noqa: E402
 from koan_django.core.audit.verifying import verify  # noqa: E402
 
 
-def compete() -> None:
-    """Seal until nothing is left, beside somebody who does the same."""
-    sealed = taken = 0
-    keys = key_ring()
-    print("ready", flush=True)
-    input()
+def migrate() -> str:
+    call_command("migrate", verbosity=0)
+    return "migrated"
+
+
+def compete() -> int:
+    """Return how many events this process sealed."""
+    sealed, keys = 0, key_ring()
     while True:
         try:
             made = seal_batch(keys, "default")
         except _TakenError:
-            taken += 1
             continue
         if made is None:
-            break
+            return sealed
         sealed += made.count
-    print(sealed, taken)
 
 
-def judge() -> None:
-    """Print what is verified before and after the rest is sealed."""
+def judge() -> list[list[object]]:
+    """Return what is verified before and after the rest is sealed."""
     reports = [verify()]
     seal()
     reports.append(verify())
-    print(json.dumps([[each.is_intact, each.events, each.waiting] for each in reports]))
+    return [[each.is_intact, each.events, each.waiting] for each in reports]
 
 
-judge() if "judge" in sys.argv else compete()
+for line in sys.stdin:
+    print(json.dumps({"migrate": migrate, "seal": compete, "judge": judge}[line.strip()]()), flush=True)

@@ -304,7 +304,7 @@ class TestVerifying:
     def test_it_holds_one_batch_at_a_time(self) -> None:
         def peak(rows: int) -> int:
             make(rows)
-            with options(BATCH=50):
+            with options(BATCH=20):
                 seal()
                 tracemalloc.start()
                 assert verify().is_intact
@@ -312,8 +312,8 @@ class TestVerifying:
                 tracemalloc.stop()
             return found
 
-        small = peak(2600)
-        assert peak(5200) < small * 1.5
+        small = peak(1100)
+        assert peak(1400) < small * 1.5
 
 
 def _where(index: int, chain: list[AuditEvent]) -> str:
