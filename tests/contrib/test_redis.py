@@ -19,7 +19,7 @@ from koan_django.core.leases import acquire
 from koan_django.core.process import identity
 from koan_django.core.stores import lease_store
 from koan_django.testing import override_koan
-from tests.contracts.stores.conftest import redis_cache, redis_stores
+from tests.contracts.stores.stores import redis_cache, redis_stores
 from tests.services.redis import Redis
 from tests.services.waiting import free_port
 

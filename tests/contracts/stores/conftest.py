@@ -10,23 +10,7 @@ import pytest
 from django.test import override_settings
 
 from koan_django.testing import override_koan
-
-
-def redis_stores(prefix: str) -> dict[str, Any]:
-    """Return ``KOAN["CORE"]`` with every store in Redis."""
-    package, options = "koan_django.contrib.redis", {"CACHE": "redis", "PREFIX": prefix}
-    return {
-        "HEALTH": {"BACKEND": f"{package}.RedisHealth", "OPTIONS": options},
-        "LEASES": {"BACKEND": f"{package}.RedisLeases", "OPTIONS": options},
-        "BREAKERS": {"BACKEND": f"{package}.RedisBreakers", "OPTIONS": options},
-    }
-
-
-def redis_cache(url: str) -> dict[str, Any]:
-    """Return ``CACHES`` with a cache of django-redis beside the default."""
-    local = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
-    return {"default": local, "redis": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": url}}
-
+from tests.contracts.stores.stores import redis_cache, redis_stores
 
 #: Tests that commit. Only the tables of core are emptied behind each: flushing those of all apps takes longer.
 COMMITTING = pytest.mark.django_db(transaction=True, available_apps=["koan_django.core"])
