@@ -1,14 +1,17 @@
 """Decides whether an exception is transient (retry) or permanent (give up).
 
 An exception may say so itself by a boolean attribute ``transient``, as every :class:`KoanError` does. For others the
-rule is the one that operators of queues expect: what the caller's data or code can never make right is permanent,
-everything else is worth another attempt.
+hints know, by the dotted name of the class (:mod:`.hints`). What they do not know follows the rule that operators of
+queues expect: what the caller's data or code can never make right is permanent, everything else is worth another
+attempt.
 """
 
 from __future__ import annotations
 
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied, ValidationError
 from django.db import DataError, NotSupportedError, ProgrammingError
+
+from . import hints, known_failures  # noqa: F401  # the latter registers itself
 
 PERMANENT: tuple[type[BaseException], ...] = (
     ValidationError,
@@ -28,4 +31,5 @@ def is_transient(error: BaseException) -> bool:
     said = getattr(error, "transient", None)
     if isinstance(said, bool):
         return said
-    return not isinstance(error, PERMANENT)
+    hint = hints.explain(error)
+    return not isinstance(error, PERMANENT) if hint is None else hint.transient

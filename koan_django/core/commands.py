@@ -8,6 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from . import hints
 from .audit import Reference, acting_as, record
 from .audit.actors import of_command
 from .context import correlation, new_id
@@ -38,6 +39,16 @@ class AuditedCommand(BaseCommand):
             if not self.is_audited(options):
                 return super().execute(*args, **options)
             return self._audited(name, args, options)
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Add what is known about a failure to its traceback."""
+        try:
+            super().run_from_argv(argv)
+        except Exception as error:
+            hint = hints.explain(error)
+            if hint is not None:
+                error.add_note(hint.advice())
+            raise
 
     def _audited(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         began = time.perf_counter()

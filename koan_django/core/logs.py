@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from . import hints
 from .context import correlation, tenant
 from .redaction import redact, redact_text
 
@@ -56,4 +57,7 @@ def log_event(event: Event) -> None:
         words.append(f"duration_ms={event.duration * 1000:.1f}")
     if event.error is not None:
         words.append(f"error={type(event.error).__name__}: {redact(str(event.error))}")
+        hint = hints.explain(event.error)
+        if hint is not None:
+            words.append(f"hint={hint.advice()}")
     logger.log(level, "%s %s %s", event.name, event.phase, " ".join(words))

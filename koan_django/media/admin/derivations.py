@@ -9,6 +9,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
+from koan_django.core.admin.guidance import Guided
 from koan_django.core.admin.kit import RecordAdmin, Styled, badge, operation
 from koan_django.media import requesting
 from koan_django.media.models import Derivation
@@ -21,7 +22,8 @@ _COLOURS = {"pending": "unknown", "rendering": "degraded", "ready": "healthy", "
 
 
 @admin.register(Derivation)
-class DerivationAdmin(Styled, RecordAdmin[Derivation]):
+class DerivationAdmin(Guided, Styled, RecordAdmin[Derivation]):
+    error_column = "reason"
     list_display = (
         "recipe",
         "version",
@@ -39,10 +41,21 @@ class DerivationAdmin(Styled, RecordAdmin[Derivation]):
     fieldsets = (
         (None, {"fields": ("recipe", "version", "shown_state", "shown_source", "shown_variant", "trail")}),
         (_("Result"), {"fields": ("size", "width", "height", "key")}),
-        (_("Attempts"), {"fields": ("attempts", "not_before", "stage", "reason", "lease_owner", "lease_until")}),
+        (
+            _("Attempts"),
+            {"fields": ("attempts", "not_before", "stage", "reason", "guidance", "lease_owner", "lease_until")},
+        ),
         (_("Time"), {"fields": ("queued_at", "started_at", "finished_at", "duration_ms")}),
     )
-    readonly_fields = ("trail", "shown_state", "shown_source", "shown_variant", "lease_owner", "lease_until")
+    readonly_fields = (
+        "trail",
+        "guidance",
+        "shown_state",
+        "shown_source",
+        "shown_variant",
+        "lease_owner",
+        "lease_until",
+    )
     actions = ("reprocess",)
 
     @admin.display(description=_("state"), ordering="state")

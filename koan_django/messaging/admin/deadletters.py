@@ -13,6 +13,7 @@ from django.urls import path, reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
+from koan_django.core.admin.guidance import Guided
 from koan_django.core.admin.kit import badge, operation
 from koan_django.core.redaction import redact_text
 from koan_django.messaging import deadletters
@@ -31,7 +32,8 @@ _COLOURS = {"dead": "dead", "replayed": "handled", "discarded": "unknown"}
 
 
 @admin.register(DeadLetter)
-class DeadLetterAdmin(EnvelopeAdmin):
+class DeadLetterAdmin(Guided, EnvelopeAdmin):
+    error_column = "error"
     list_display = ("message_id", "alias", "group", "reason", "error", "attempt", "shown_state", "dead_at")
     list_filter = ("state", "reason", "group", "alias", "error_type")
     search_fields = ("message_id", "alias", "correlation_id", "fingerprint", "error")
@@ -40,13 +42,14 @@ class DeadLetterAdmin(EnvelopeAdmin):
         ("shown_state", "reason", "dead_at"),
         ("handler", "error_type"),
         "error",
+        "guidance",
         "shown_traceback",
         ("fingerprint", "same_cause", "tenant"),
         "resend",
         ("replays", "replayed_at"),
         *ENVELOPE_FIELDS,
     )
-    readonly_fields = (*SHOWN, "shown_state", "shown_traceback", "same_cause", "resend")
+    readonly_fields = (*SHOWN, "shown_state", "guidance", "shown_traceback", "same_cause", "resend")
     actions = ("replay", "discard")
 
     @admin.display(description=_("state"), ordering="state")

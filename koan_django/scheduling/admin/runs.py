@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
+from koan_django.core.admin.guidance import Guided
 from koan_django.core.admin.kit import RecordAdmin, Styled, pretty_json
 from koan_django.scheduling.models import TaskRun
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 
 @admin.register(TaskRun)
-class TaskRunAdmin(Styled, RecordAdmin[TaskRun]):
+class TaskRunAdmin(Guided, Styled, RecordAdmin[TaskRun]):
+    error_column = "error"
     list_display = ("uuid", "task", "shown_state", "trigger", "planned_at", "duration", "attempt", "worker", "error")
     list_filter = ("state", "trigger", "task")
     list_select_related = ("task",)
@@ -28,9 +30,15 @@ class TaskRunAdmin(Styled, RecordAdmin[TaskRun]):
         (None, {"fields": ("uuid", "task", "trigger", "shown_state", "attempt", "trail", "sends")}),
         (_("Time"), {"fields": ("planned_at", "started_at", "finished_at", "duration", "deadline")}),
         (_("Worker"), {"fields": ("worker", "lease_until", "lease_token")}),
-        (_("What it said"), {"fields": ("shown_progress", "shown_result", "shown_log", "error", "shown_traceback")}),
+        (
+            _("What it said"),
+            {"fields": ("shown_progress", "shown_result", "shown_log", "error", "guidance", "shown_traceback")},
+        ),
     )
-    readonly_fields = ("trail", "shown_state", "shown_progress", "shown_result", "shown_log", "shown_traceback", "uuid")
+    readonly_fields = (
+        *("trail", "shown_state", "shown_progress", "shown_result", "shown_log"),
+        *("guidance", "shown_traceback", "uuid"),
+    )
 
     @admin.display(description=_("state"), ordering="state")
     def shown_state(self, run: TaskRun) -> SafeString:
