@@ -71,4 +71,5 @@ def _block(package: ModuleType, name: str, home: str) -> list[str]:
     if inspect.isroutine(value):
         return [f".. autofunction:: {path}", ""]
     comment = ModuleAnalyzer.for_module(home).find_attr_docs().get(("", name), [])
-    return [f".. py:data:: {path}", "", *(f"   {line}" for line in comment), ""]
+    inside = f".. py:currentmodule:: {package.__name__}"  # a module that was documented before leaves its own
+    return [inside, "", f".. py:data:: {name}", "", *(f"   {line}" for line in comment), ""]
