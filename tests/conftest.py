@@ -11,7 +11,16 @@ from hypothesis import HealthCheck, settings
 pytest_plugins = ["tests.services.plugin", "tests.services.fixtures"]
 
 if find_spec("django_celery_beat") is None:
-    collect_ignore = ["acceptance", "adoption", "scheduling", "docs/test_anchors.py", "docs/test_tutorial.py"]
+    collect_ignore = [
+        "acceptance",
+        "adoption",
+        "core/test_dev.py",
+        "docs/test_anchors.py",
+        "docs/test_examples.py",
+        "docs/test_tutorial.py",
+        "live",
+        "scheduling",
+    ]
 
 # How fast examples are made says more about the machine's load than about the code.
 settings.register_profile("koan", deadline=None, suppress_health_check=[HealthCheck.too_slow])

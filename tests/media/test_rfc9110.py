@@ -9,6 +9,7 @@ from unittest import mock
 
 import pytest
 from django.core.signals import request_finished
+from django.db import transaction
 from django.test import RequestFactory
 from django.utils.http import http_date
 from hypothesis import example, given
@@ -146,11 +147,10 @@ TABLE = [*RANGES, *IF_RANGE, *CONDITIONS, *PRECEDENCE, *HEADS]
 
 @pytest.fixture(scope="module")
 def photo(django_db_setup: None, django_db_blocker: Any) -> Iterator[Photo]:
-    """One for all rows: none changes it."""
-    with django_db_blocker.unblock():
-        made = Photo.objects.upload(io.BytesIO(CONTENT), name="IMG 1.jpg")
-        yield made
-        made.delete()
+    """One for all rows: none changes it. Its transaction is around theirs, and leaves nothing."""
+    with django_db_blocker.unblock(), transaction.atomic():
+        yield Photo.objects.upload(io.BytesIO(CONTENT), name="IMG 1.jpg")
+        transaction.set_rollback(True)
 
 
 class Open(MediaView):
