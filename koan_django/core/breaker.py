@@ -18,6 +18,7 @@ from . import circuits, clock, health
 from .circuits import BreakerPolicy, Circuit, Permit, Step
 from .classification import is_transient
 from .exceptions import TransientError
+from .facts import Fact, source
 from .redaction import redact_text
 from .registry import Registry
 from .stores import STORE_ERRORS, Change, breaker_store
@@ -67,6 +68,11 @@ class Breaker:
     def state(self) -> circuits.State:
         """Return the state, not older than a second."""
         return self._look().state
+
+    @property
+    def seen(self) -> Circuit:
+        """Return what was last read or written, however old it is."""
+        return self._seen.circuit
 
     @contextmanager
     def guard(self) -> Iterator[None]:
@@ -235,6 +241,14 @@ def findings() -> Iterator[health.Finding]:
             since = datetime.fromtimestamp(circuit.changed_at, UTC)
             text = f"{circuit.state} since {since:%H:%M:%S}: {circuit.reason}".rstrip(": ")
             yield health.Finding(f"breaker.{name}", "degraded", text)
+
+
+@source("breakers")
+def known() -> Iterator[Fact]:
+    """What this process last saw of each breaker that it declares; it asks nobody."""
+    for each in breakers:
+        seen = each.seen
+        yield Fact(f"breaker.{each.name}", seen.state, seen.reason)
 
 
 def _forced(name: str, step: Step) -> Circuit:

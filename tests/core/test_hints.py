@@ -28,6 +28,7 @@ from hypothesis import strategies as st
 from koan_django.core import hints
 from koan_django.core.admin.guidance import Guided
 from koan_django.core.classification import PERMANENT, is_transient
+from koan_django.core.commands import AuditedCommand
 from koan_django.core.exceptions import KoanError, LeaseLostError, RegistrationError, StoreUnavailableError
 from koan_django.core.hints import Hint
 
@@ -248,6 +249,21 @@ def test_a_command_explains() -> None:
     assert len(out.getvalue().splitlines()) == len(hints.catalogue())
     with pytest.raises(CommandError, match="nothing is known"):
         call_command("koan_explain", "what is this")
+
+
+def test_the_traceback_of_a_command_ends_with_what_to_do() -> None:
+    class Failing(AuditedCommand):
+        requires_system_checks = []
+
+        def is_audited(self, options: dict[str, Any]) -> bool:
+            return False
+
+        def handle(self, *args: Any, **options: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        Failing().run_from_argv(["manage.py", "failing"])
+    assert caught.value.__notes__[0].startswith("[disk.full] The disk is full.")
 
 
 def test_the_log_of_a_failed_event_says_what_to_do(caplog: pytest.LogCaptureFixture) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 
+from koan_django.core.admin.guidance import Guided
 from koan_django.core.admin.kit import badge, operation
 from koan_django.core.functions import Now
 from koan_django.messaging import events
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
 
 
 @admin.register(OutboxMessage)
-class OutboxMessageAdmin(EnvelopeAdmin):
+class OutboxMessageAdmin(Guided, EnvelopeAdmin):
     list_display = ("message_id", "alias", "bus", "shown_state", "tries", "last_error", "available_at", "created_at")
     list_filter = ("state", "bus")
-    fields = (*ENVELOPE_FIELDS, ("shown_state", "tries", "last_error"), ("available_at", "created_at"))
-    readonly_fields = (*SHOWN, "shown_state")
+    fields = (*ENVELOPE_FIELDS, ("shown_state", "tries", "last_error"), "guidance", ("available_at", "created_at"))
+    readonly_fields = (*SHOWN, "shown_state", "guidance")
     actions = ("publish", "discard")
 
     @admin.display(description=_("state"), ordering="state")

@@ -10,6 +10,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
+from koan_django.core import facts
 from koan_django.core.breaker import Breaker, BreakerOpenError, breaker, breakers
 from koan_django.core.models import Breaker as Row
 from koan_django.core.stores import breaker_store
@@ -56,6 +57,12 @@ def test_what_has_failed_is_shown_with_its_reason(login: Login, stripe: Breaker)
     assert '<span class="koan-badge koan-unhealthy">open</span>' in page
     assert "ConnectionError: no route" in page
     assert client.get(f"{ADDRESS}{Row.objects.get(name='test.stripe').pk}/change/").status_code == 200
+
+
+def test_the_process_says_what_it_saw(stripe: Breaker) -> None:
+    stripe.trip("the provider asked for it")
+    [fact] = [fact for fact in facts.own() if fact.subject == "breaker.test.stripe"]
+    assert (fact.selection, fact.reason) == ("open", "the provider asked for it")
 
 
 def test_it_is_opened_and_closed_by_those_who_may(login: Login, stripe: Breaker) -> None:
