@@ -22,7 +22,6 @@ from koan_django.messaging.buses.elected import ElectedBus
 from koan_django.messaging.candidates import brokers
 from koan_django.messaging.conf import BusOptions
 from koan_django.messaging.models import DeadLetter, QueuedDelivery
-from koan_django.scheduling.models import ScheduledTask
 from koan_django.storage.models import StorageProfile
 from koan_django.storage.sync import sync
 from koan_django.testing import override_koan, static_secrets
@@ -210,6 +209,9 @@ class TestWhatIsExamined:
             }
 
     def test_nobody_fires_what_is_due(self) -> None:
+        pytest.importorskip("django_celery_beat")
+        from koan_django.scheduling.models import ScheduledTask
+
         ScheduledTask.objects.create(name="x", trigger="every 1 h", interval=timedelta(hours=1))
         assert found()["process.beat"]["level"] == "warning"
 
@@ -274,6 +276,9 @@ class TestSettings:
         assert any(line == "KOAN['INBOX']['STORE'] = database  (default)" for line in lines)
 
     def test_a_scheduled_task_that_people_changed(self) -> None:
+        pytest.importorskip("django_celery_beat")
+        from koan_django.scheduling.models import ScheduledTask
+
         hour = timedelta(hours=1)
         ScheduledTask.objects.create(
             name="x", trigger="every 1 h", interval=hour, interval_override=2 * hour, enabled=False
