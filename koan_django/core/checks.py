@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.checks import CheckMessage, Error, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 
 from . import conf, defaults
@@ -150,5 +150,5 @@ def register_all() -> None:
     """Register core's own checks."""
     for check in (check_setting, check_core, check_environments, check_options, check_stores):
         register(check)
-    register(check_deployment, Tags.database, deploy=True)
+    register(check_deployment, deploy=True)
     register(check_audit_key, deploy=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,10 @@ HERE = Path(__file__).parent
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], cwd=HERE, capture_output=True, text=True, timeout=60)
+    environ = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}  # the tree, also where nothing is installed
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=HERE, env=environ, capture_output=True, text=True, timeout=60
+    )
 
 
 def test_every_app_has_a_row_and_uses_itself() -> None:
