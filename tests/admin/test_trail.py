@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import re
-import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -318,7 +317,7 @@ class TestSearch:
         assert titles(html) == ["run of t"]
         assert "took 2.00 s" in html
 
-    @pytest.mark.parametrize("text", ["<b>", str(uuid.uuid4()), "\x00", "x" * 400])
+    @pytest.mark.parametrize("text", ["<b>", "5f0f1f4e-6a0c-4f53-9a53-0d0f6a1f2c11", "\x00", "x" * 400])
     def test_what_nobody_has_is_said_to_be_nowhere(self, staff: Callable[..., Client], text: str) -> None:
         html = self.find(staff(None), text).text
         assert "Nothing here has the id" in html
