@@ -9,6 +9,7 @@ import logging
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
@@ -78,8 +79,9 @@ def handle(bus: str, group: str, deliveries: Sequence[Delivery]) -> list[Verdict
 def _runs(bus: str, group: str, deliveries: Sequence[Delivery], verdicts: dict[int, Verdict]) -> Iterator[_Run]:
     """Yield the calls to make: one for each message, or for neighbours that go to the same batch handler."""
     run: _Run | None = None
+    find = cache(partial(handlers.find, bus, group))  # most of a batch have the same alias
     for index, delivery in enumerate(deliveries):
-        found = handlers.find(bus, group, delivery.envelope.alias)
+        found = find(delivery.envelope.alias)
         try:
             piece = _Piece(index, delivery, _read(delivery, found))
         except Exception as error:

@@ -33,6 +33,8 @@ ROOT = Path(__file__).parents[2]
 WORKERS = 2
 #: Celery's own end when a child is killed before its loop runs; whatever starts workers starts it again.
 CELERY_GAVE_UP = "Could not start worker processes"
+#: A warm stop, a kill, and a stop before the worker had learnt to stop warmly.
+_WELL_ENDED = (0, -signal.SIGKILL, -signal.SIGTERM)
 #: After the last fault: leases run out, reconnections back off, and what waited is handled.
 SETTLE_SECONDS = 180
 
@@ -105,7 +107,7 @@ class Cast:
 
 def _gone(process: Process) -> bool:
     """Whether the process was ended; one that ended by itself is a finding."""
-    if process.returncode not in (None, 0, -signal.SIGKILL) and CELERY_GAVE_UP not in process.output:
+    if process.returncode not in (None, *_WELL_ENDED) and CELERY_GAVE_UP not in process.output:
         raise AssertionError(f"{process.name} ended by itself with {process.returncode}:\n{process.tail(100)}")
     return not process.running
 

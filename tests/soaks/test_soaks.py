@@ -67,6 +67,6 @@ def test_a_process_that_ended_by_itself_is_a_finding() -> None:
 
     with pytest.raises(AssertionError, match="ended by itself with 1"):
         messaging._gone(Ended())  # type: ignore[arg-type]
-    for expected in (0, -9):
+    for expected in (0, -9, -15):
         Ended.returncode = expected
         assert messaging._gone(Ended())  # type: ignore[arg-type]
