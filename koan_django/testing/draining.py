@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from koan_django.messaging.buses import registry
 from koan_django.messaging.buses.database import DatabaseBus
+from koan_django.messaging.buses.elected import ElectedBus
 from koan_django.messaging.buses.memory import MemoryBus
 from koan_django.messaging.envelope import Envelope
 from koan_django.messaging.exceptions import MessagingError
@@ -176,8 +177,9 @@ def _went_well(verdict: Verdict) -> bool:
 
 
 def _checked(bus: Bus) -> Bus:
-    if isinstance(bus, DatabaseBus | MemoryBus):
-        return bus
+    found = bus.current if isinstance(bus, ElectedBus) else bus
+    if isinstance(found, DatabaseBus | MemoryBus):
+        return found
     raise MessagingError(
         f"drain() cannot empty the bus {bus.alias!r}",
         why="it is on a broker, which other processes may consume",

@@ -21,9 +21,9 @@ def test_it_keeps_what_it_is_given(redis: Redis) -> None:
 @pytest.fixture
 def own() -> Redis:
     """A server that a test may end."""
-    if Redis.source() != "binaries":
-        pytest.skip("the server of this run is not started by it")
-    return Redis()
+    if Redis.source(shared=False) != "binaries":
+        pytest.skip("a server can be ended where its binaries are: install redis-server")
+    return Redis(own=True)
 
 
 @pytest.mark.services("redis")
