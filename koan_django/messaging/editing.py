@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,6 +16,10 @@ from .messages import by_alias
 if TYPE_CHECKING:
     from .models import DeadLetter
 
+#: Numbers keep every digit that was written.
+_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=Decimal)
+_encoder = msgspec.json.Encoder(decimal_format="number")
+
 
 def editable(dead: DeadLetter) -> str:
     """Return the body as indented JSON with its sensitive fields masked.
@@ -23,39 +28,51 @@ def editable(dead: DeadLetter) -> str:
     """
     names = _names(dead)
     try:
-        body = msgspec.json.decode(bytes(dead.body))
-    except (msgspec.DecodeError, RecursionError) as error:
+        shown = _encoder.encode(masked(_decoder.decode(bytes(dead.body)), names))
+        return msgspec.json.format(shown, indent=2).decode()
+    except (msgspec.MsgspecError, RecursionError) as error:
         if names:
-            raise _refusal("it is not JSON, and some of its fields are sensitive") from error
+            raise _refusal("it cannot be read as JSON, and some of its fields are sensitive") from error
         return bytes(dead.body).decode("utf-8", "replace")
-    return msgspec.json.format(msgspec.json.encode(masked(body, names)), indent=2).decode()
 
 
 def edited(dead: DeadLetter, text: str) -> bytes:
-    """Return the body that ``text`` stands for: what is still masked keeps its value."""
+    """Return the body that ``text`` stands for: what is still masked keeps its value.
+
+    Raises :class:`MessagingError` for a text that is not JSON, or in which it is not known what a mask stands for.
+    """
+    if text.splitlines() == editable(dead).splitlines():  # a form may send other ends of lines
+        return bytes(dead.body)
     try:
-        body = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise _refusal(f"the text is not JSON: {error}") from error
-    names = _names(dead)
+        body = _decoder.decode(text)
+        names = _names(dead)
+        return _encoder.encode(_restored(body, _original(dead), names) if names else body)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise _refusal(f"the text is not JSON that a message can hold: {error}") from error
+
+
+def _original(dead: DeadLetter) -> Any:
     try:
-        original = msgspec.json.decode(bytes(dead.body))
-    except msgspec.DecodeError:
-        original = None
-    return msgspec.json.encode(_restored(body, original, names) if names else body)
+        return _decoder.decode(bytes(dead.body))
+    except msgspec.MsgspecError:
+        return None
 
 
 def _restored(value: Any, original: Any, names: frozenset[str]) -> Any:
     if isinstance(value, dict):
         before = original if isinstance(original, dict) else {}
         return {key: _kept(key, item, before, names) for key, item in value.items()}
-    if isinstance(value, list):
-        befores = original if isinstance(original, list) else []
-        if _hides(value) and len(befores) != len(value):
-            raise _refusal("a list that holds masked values has another length: which is which is not known")
-        pairs = zip(value, befores, strict=False) if _hides(value) else ((item, None) for item in value)
-        return [_restored(item, before, names) for item, before in pairs]
-    return value
+    if not isinstance(value, list):
+        return value
+    befores = original if isinstance(original, list) else []
+    return [_item(item, befores[at] if at < len(befores) else None, names) for at, item in enumerate(value)]
+
+
+def _item(item: Any, before: Any, names: frozenset[str]) -> Any:
+    """An item of a list is known by its place only: one that was moved must not get the secrets of another."""
+    if _hides(item) and item != masked(before, names):
+        raise _refusal("an item of a list was changed or moved while values in it are masked: write those out")
+    return _restored(item, before, names)
 
 
 def _kept(key: str, item: Any, before: dict[str, Any], names: frozenset[str]) -> Any:
