@@ -8,8 +8,8 @@ PYTHON := .venv/bin/python
 help: ## Show what there is to make
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
 
-# make hands EXIT=1, PHOTOS=folder and KEEP=1 on in the environment.
-demo: .venv/.ready-for-demo ## Run the sample project with worker and beat (EXIT=1, PHOTOS=folder, KEEP=1)
+# make hands EXIT=1, PHOTOS=folder, KEEP=1 and PORT=8123 on in the environment.
+demo: .venv/.ready-for-demo ## Run the sample project with worker and beat (EXIT=1, PHOTOS=folder, KEEP=1, PORT=8123)
 	@exec $(PYTHON) -m sampleproject.demo
 
 test: .venv/.ready-for-tests ## Run the tests with real servers, and lint (SERVICES=none: without servers)

@@ -34,7 +34,7 @@ def _dead(row: DeadLetter) -> Step:
         at=row.dead_at,
         kind="message",
         title=f"dead letter of {row.group}: {row.alias}",
-        state=row.state,
+        state="dead",  # as it was then; a replay is a step of its own
         detail=row.error,
         attempt=row.attempt,
         troubled=row.state == "dead",

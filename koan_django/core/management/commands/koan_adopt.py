@@ -69,7 +69,8 @@ class Command(BaseCommand):
 
 def _install(plans: list[Plan]) -> str:
     extras = ",".join(sorted({plan.extra for plan in plans if plan.extra}))
-    return f'pip install "koan-django[{extras}]"' if extras else "pip install koan-django"
+    # It is not published yet, and nobody should be sent to whoever takes the name.
+    return f'pip install "path/to/koan-django[{extras}]"' if extras else "pip install path/to/koan-django"
 
 
 def _report(plans: list[Plan], diffs: dict[str, str]) -> dict[str, Any]:

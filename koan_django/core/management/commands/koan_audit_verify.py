@@ -54,7 +54,9 @@ class Command(BaseCommand):
             self.stdout.write(f"{finding.kind}: {finding.text}")
         if report.forgotten_through:
             self.stdout.write(f"seals 1 to {report.forgotten_through} were forgotten by retention")
-        verdict = "intact" if report.is_intact else f"NOT INTACT, {len(report.findings)} findings"
+        verdict = "intact" if report.seals else "nothing is sealed yet; beat does it every minute, or koan_audit_seal"
+        if not report.is_intact:
+            verdict = f"NOT INTACT, {len(report.findings)} findings"
         self.stdout.write(f"{report.seals} seals of {report.events} events: {verdict}")
         self.stdout.write(f"{report.waiting} events wait for their seal")
         self.stdout.write(f"head {report.head or '-'}")
