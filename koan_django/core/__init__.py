@@ -1,6 +1,17 @@
 """What every app stands on: options, context, health, leases, dispatch, errors and the admin kit.
 
 This face is safe to import before Django is configured; names that lead to models load on first use.
+
+Where things live:
+
+- settings: ``conf options section defaults effective policy environment durations suggestions``
+- choices and their reasons: ``election facts choices boot``
+- health: ``health probes reporter doctor examinations overview panels``
+- who, what, when: ``context middleware process clock functions telemetry logs trail audit/``
+- failing well: ``exceptions classification hints known_failures retry breaker circuits faults``
+- one at a time: ``leases heartbeats stores/``, and work off the request: ``dispatch tasks threads databases``
+- secrets kept out of sight: ``redaction error_pages templating``
+- programs on a laptop: ``development supervisor programs guard console watching celeryapps``
 """
 
 from typing import TYPE_CHECKING, Any
