@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-#: A cell that begins with one of these is a formula to a spreadsheet, and the text may be a stranger's.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+#: A cell that begins with one of these is a formula to a spreadsheet, also behind blanks; the text may be a stranger's.
+_FORMULA = ("=", "+", "-", "@")
+_BLANKS = ("\t", "\r")
 
 
 def comma_separated(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
@@ -31,4 +32,6 @@ def _line(writer: Any, buffer: io.StringIO, row: Sequence[Any]) -> str:
 
 
 def _harmless(cell: Any) -> Any:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+    if isinstance(cell, str) and (cell.startswith(_BLANKS) or cell.lstrip().startswith(_FORMULA)):
+        return f"'{cell}"
+    return cell

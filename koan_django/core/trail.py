@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import MAXYEAR, MINYEAR, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import FieldDoesNotExist, ValidationError
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Steps on one page.
 PAGE = 200
+#: A key of 64 bits has at most 19 digits; 18 keep within it.
+_PK_DIGITS = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +115,15 @@ class Cursor:
         """Read what ``str`` wrote; ``None`` for anything else."""
         moment, _, rest = text.partition("~")
         source, _, pk = rest.partition("~")
+        if len(pk) > _PK_DIGITS or not pk.isdecimal():
+            return None
         try:
             at = parse_datetime(moment)
         except ValueError:
             return None
-        return cls(at, source, int(pk)) if at is not None and at.tzinfo and pk.isdecimal() else None
+        if at is None or not at.tzinfo or not MINYEAR < at.year < MAXYEAR:  # there an offset leads out of the calendar
+            return None
+        return cls(at, source, int(pk))
 
 
 @dataclass(frozen=True, slots=True)

@@ -263,7 +263,15 @@ class TestPaging:
         assert (len(seen), address) == (10, "")
         assert "Back to the beginning" in html
 
-    @pytest.mark.parametrize("text", ["", "x", "~~", "2026-11-25~a~1", "2026-11-25T12:00:00+00:00~a~x", "9~9~9"])
+    @pytest.mark.parametrize(
+        "text",
+        [
+            *("", "x", "~~", "2026-11-25~a~1", "2026-11-25T12:00:00+00:00~a~x", "9~9~9"),
+            pytest.param(f"2026-11-25T12:00:00+00:00~koan_core.audit~{'9' * 5000}", id="digits"),
+            pytest.param("2026-11-25T12:00:00+00:00~koan_core.audit~9999999999999999999", id="beyond-64-bits"),
+            *("9999-12-31T23:59:59-23:00~x~1", "0001-01-01T00:00:00+23:00~x~1"),
+        ],
+    )
     def test_a_place_that_is_none_is_the_beginning(self, staff: Callable[..., Client], text: str) -> None:
         message(1)
         assert Cursor.parse(text) is None

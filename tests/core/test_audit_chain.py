@@ -310,6 +310,55 @@ class TestVerifying:
         assert verified < whole / 5, (verified, whole)
 
 
+def write(pk: int, data: str) -> None:
+    """Put JSON into an event that no code of ours would write."""
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE koan_core_auditevent SET data = %s WHERE id = %s", [data, pk])
+
+
+class TestWhatWasWrittenByHand:
+    def test_events_under_a_seal_that_does_not_exist_are_found(self, chain: list[AuditEvent]) -> None:
+        made: list[AuditEvent] = []
+        forged = [AuditEvent(action="x.y", actor="mallory", seal_id=999_999) for _ in range(12)]
+        found = findings_after(lambda: made.extend(raw_events.bulk_create(forged)))
+        ids = ", ".join(str(each.pk) for each in made[:10])
+        assert found == [f"12 events are under a seal that does not exist: {ids}"]
+
+    def test_a_chain_that_lost_only_its_last_seal_is_found_without_a_head(self, chain: list[AuditEvent]) -> None:
+        found = findings_after(lambda: raw_seals.filter(number=5)._raw_delete("default"))
+        ids = ", ".join(str(each.pk) for each in chain[20:])
+        assert found == [f"3 events are under a seal that does not exist: {ids}"]
+
+    @pytest.mark.parametrize("data", ['{"n": 1e999}', f'{{"n": {"9" * 5000}}}'])
+    def test_a_sealed_event_that_became_unreadable_is_a_finding(self, chain: list[AuditEvent], data: str) -> None:
+        (found,) = findings_after(lambda: write(chain[7].pk, data))
+        assert _where(7, chain) in found
+
+    def test_a_number_beyond_floats_is_sealed_with_the_others(self) -> None:
+        with options():
+            write(make(3)[1].pk, '{"n": 1e999}')
+            assert seal().events == 3
+            assert verify().is_intact
+
+    def test_what_cannot_be_read_stops_neither_sealing_nor_verifying(self, caplog: pytest.LogCaptureFixture) -> None:
+        with options():
+            bad = [each.pk for each in make(12)[:6]]  # more than a batch
+            for pk in bad:
+                write(pk, f'{{"n": {"9" * 5000}}}')
+            assert seal().events == 6
+            report = verify()
+        assert (report.seals, report.events, report.waiting) == (2, 6, 6)
+        ids = ", ".join(map(str, bad))
+        assert [each.text for each in report.findings] == [f"6 events without a seal cannot be read: {ids}"]
+        assert "cannot be read and stay without a seal" in caplog.text
+
+    @pytest.mark.parametrize("through", ["1e999", "9" * 5000])
+    def test_a_note_of_retention_that_says_nothing_is_passed(self, chain: list[AuditEvent], through: str) -> None:
+        made = AuditEvent.objects.create(action="audit.forget", actor="mallory")
+        write(made.pk, f'{{"through": {through}, "hash": "", "key_id": "", "proof": ""}}')
+        assert verify().seals == 5
+
+
 def peak(work: Callable[[], object]) -> int:
     """Return the most bytes that Python held during ``work``."""
     tracemalloc.start()

@@ -2,7 +2,8 @@
 
 A line is a JSON array in UTF-8, without spaces, keys of objects sorted, times in UTC with microseconds. Arrays keep the
 borders between columns, so no two different events have the same line. The format is numbered: a column that is added
-later joins a new format, and old seals are still read by theirs.
+later joins a new format, and old seals are still read by theirs. A number too large for a float, which only a hand at
+the database can have put there, is written as ``Infinity``: its event is sealed like the others.
 """
 
 from __future__ import annotations
@@ -40,9 +41,8 @@ GENESIS = "0" * 64
 
 def line(values: Sequence[Any]) -> bytes:
     """Return ``values`` as they are hashed."""
-    return json.dumps(
-        values, default=_moment, ensure_ascii=False, separators=(",", ":"), sort_keys=True, allow_nan=False
-    ).encode("utf-8", "surrogatepass")
+    text = json.dumps(values, default=_moment, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    return text.encode("utf-8", "surrogatepass")
 
 
 def digest(rows: Iterable[Sequence[Any]]) -> str:

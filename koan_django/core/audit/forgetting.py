@@ -44,7 +44,7 @@ class Anchor:
         """Read what an event says; ``None`` when it says no such thing."""
         try:
             return cls(int(data["through"]), str(data["hash"]), str(data["key_id"]), str(data["proof"]))
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             return None
 
     def expected(self, key: bytes) -> str:

@@ -21,9 +21,10 @@ from koan_django.core.leases import acquire
 from koan_django.core.section import options
 from koan_django.core.telemetry import emit
 
-from .canonical import COLUMNS, FORMAT, GENESIS, digest, seal_hash
+from .canonical import FORMAT, GENESIS, digest, seal_hash
 from .keys import KeyRing, key_ring
 from .models import AuditEvent, AuditSeal
+from .reading import pages
 
 if TYPE_CHECKING:
     from koan_django.core.leases import NamedLease
@@ -77,10 +78,9 @@ def _seal_all(held: NamedLease, keys: KeyRing, using: str, limit: int | None) ->
 
 
 def seal_batch(keys: KeyRing, using: str) -> AuditSeal | None:
-    """Seal one batch in one transaction; ``None`` when every event has its seal."""
+    """Seal one batch in one transaction; ``None`` when every event that can be read has its seal."""
     with transaction.atomic(using=using):
-        waiting = AuditEvent.objects.using(using).unsealed().order_by("id")
-        rows = list(waiting.values_list(*COLUMNS)[: options().audit.batch])
+        rows = _waiting(using)
         if not rows:
             return None
         made = _next(AuditSeal.objects.using(using).head(), rows, keys)
@@ -94,6 +94,17 @@ def seal_batch(keys: KeyRing, using: str) -> AuditSeal | None:
     # The log is kept elsewhere: a chain that was cut off at its end is shorter than what stands there.
     emit("audit.seal", head=f"{made.number}:{made.hash}", events=made.count)
     return made
+
+
+def _waiting(using: str) -> list[tuple[Any, ...]]:
+    """Return the next events to seal. What cannot be read stays without a seal, and is said each time."""
+    for page in pages(AuditEvent.objects.using(using).unsealed(), options().audit.batch):
+        if page.unreadable:
+            text = "%d audit events cannot be read and stay without a seal, first %s: they were not written by record()"
+            logger.error(text, len(page.unreadable), page.unreadable[:10])
+        if page.rows:
+            return page.rows
+    return []
 
 
 def _next(head: AuditSeal | None, rows: list[tuple[Any, ...]], keys: KeyRing) -> AuditSeal:

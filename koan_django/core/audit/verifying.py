@@ -10,13 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from django.db.models import Exists, OuterRef
+
 from .canonical import COLUMNS, FORMAT, GENESIS, digest, is_same, seal_hash
 from .forgetting import ACTION, Anchor
 from .keys import NO_KEY, key_ring
 from .models import AuditEvent, AuditSeal
+from .reading import UNREADABLE, pages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from .keys import KeyRing
 
@@ -27,6 +30,10 @@ Kind = Literal["event", "seal", "chain", "key", "head", "retention"]
 FINDINGS = 1000
 #: Seals read in one go.
 SEALS = 50
+#: Events without a seal that are read in one go.
+EVENTS = 1000
+#: Ids that a finding names.
+NAMED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +118,8 @@ class _Walk:
             report.head = f"{seal.number}:{seal.hash}"
             if self._progress is not None:
                 self._progress(seal)
-        report.waiting = AuditEvent.objects.all().primary().unsealed().count()
+        self._waiting()
+        self._sealless()
         self._compare_head()
         return report
 
@@ -159,15 +167,38 @@ class _Walk:
 
     def _content(self, seal: AuditSeal) -> None:
         """Its events are as many as they were, and say what they said."""
-        rows = list(AuditEvent.objects.all().primary().filter(seal=seal).order_by("id").values_list(*COLUMNS))
+        events = AuditEvent.objects.all().primary().filter(seal=seal)
         what = f"seal {seal.number} (events {seal.first_id} to {seal.last_id})"
+        try:
+            rows = list(events.order_by("id").values_list(*COLUMNS))
+            said = digest(rows)
+        except UNREADABLE:
+            self._report.found("event", f"an event cannot be read in {what}, so it was changed", seal.number)
+            return
         if len(rows) < seal.count:
             missing = seal.count - len(rows)
             self._report.found("event", f"{missing} of {seal.count} events are missing of {what}", seal.number)
         elif len(rows) > seal.count:
             self._report.found("event", f"{len(rows) - seal.count} events were added to {what}", seal.number)
-        elif not is_same(digest(rows), seal.digest):
+        elif not is_same(said, seal.digest):
             self._report.found("event", f"an event was changed or exchanged in {what}", seal.number)
+
+    def _waiting(self) -> None:
+        """Count what has no seal yet, and find what never gets one."""
+        for page in pages(AuditEvent.objects.all().primary().unsealed(), EVENTS):
+            self._report.waiting += len(page.rows) + len(page.unreadable)
+            if page.unreadable:
+                text = f"{len(page.unreadable)} events without a seal cannot be read: {_some(page.unreadable)}"
+                self._report.found("event", text)
+
+    def _sealless(self) -> None:
+        """Find events that no seal in the table covers: added by hand, or left by one that was deleted."""
+        there = AuditSeal.objects.filter(pk=OuterRef("seal_id"))
+        events = AuditEvent.objects.all().primary().filter(~Exists(there), seal_id__isnull=False)
+        count = events.count()
+        if count:
+            ids = list(events.order_by("id").values_list("id", flat=True)[:NAMED])
+            self._report.found("event", f"{count} events are under a seal that does not exist: {_some(ids)}")
 
     def _compare_head(self) -> None:
         noted = self._noted
@@ -182,16 +213,24 @@ class _Walk:
 
 def _seals() -> Iterator[AuditSeal]:
     """Yield the seals in their order, some at a time."""
-    last = -1
-    while page := list(AuditSeal.objects.all().primary().filter(number__gt=last).order_by("number")[:SEALS]):
+    seals = AuditSeal.objects.all().primary().order_by("number")
+    rest = seals
+    while page := list(rest[:SEALS]):
         yield from page
-        last = page[-1].number
+        rest = seals.filter(number__gt=page[-1].number)
 
 
 def _newest_anchor() -> Anchor | None:
     data = AuditEvent.objects.all().primary().filter(action=ACTION).order_by("-id").values_list("data", flat=True)
-    found = data.first()
+    try:
+        found = data.first()
+    except UNREADABLE:  # the chain then has to be whole, or its beginning is found missing
+        return None
     return None if found is None else Anchor.of(found)
+
+
+def _some(ids: Sequence[int]) -> str:
+    return ", ".join(str(each) for each in ids[:NAMED])
 
 
 def _span(first: int, last: int) -> str:
