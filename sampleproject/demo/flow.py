@@ -42,6 +42,7 @@ class Flow:
     say: Callable[[str], None]
     _seen: dict[int, tuple[str, ...]] = field(default_factory=dict)
     _moved: float = field(default_factory=time.monotonic)
+    _repeated: str = ""
 
     def wait_for_worker(self) -> None:
         """Wait until the worker consumes the bus."""
@@ -62,7 +63,9 @@ class Flow:
         """Deliver the first message a second time, as a lost acknowledgement does."""
         first = Upload.objects.filter(public_id__in=ids).order_by("id").first()
         if first is None:
-            return
+            raise StuckError(
+                "the files went to another demo, which serves on the same port: give this one its own PORT="
+            )
         message = PhotoUploaded(upload_id=first.pk)
         envelope = sending.wrap(message, "main", identifier=first.message_id, correlation_id=first.correlation_id)
         sending.redeliver("main", envelope, "media")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.services.process import Process
-from tests.services.waiting import wait_until
+from tests.services.waiting import free_port, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,7 +27,8 @@ class Demo:
     killed: list[str] = field(default_factory=list)
 
     def environment(self) -> dict[str, str]:
-        return {"DEMO_DIR": str(self.folder), "PYTHONPATH": str(ROOT), **self.env}
+        # A port of its own: several demos may start at once, and each wants the same one.
+        return {"DEMO_DIR": str(self.folder), "PYTHONPATH": str(ROOT), "PORT": str(free_port()), **self.env}
 
     @property
     def supervised(self) -> dict[str, Any]:
