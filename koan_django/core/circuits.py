@@ -86,7 +86,9 @@ def refuses(circuit: Circuit, policy: BreakerPolicy, now: float) -> bool:
     """Whether no call may be made now, not even a probe."""
     if circuit.state == "half-open":
         return len(_taken(circuit, now)) >= policy.probes
-    return circuit.state == "open" and (circuit.forced or now < circuit.until)
+    # A pause longer than any can be was begun by a clock that has been set back since.
+    paused = now < circuit.until <= now + policy.max_open.total_seconds()
+    return circuit.state == "open" and (circuit.forced or paused)
 
 
 def probed(circuit: Circuit, policy: BreakerPolicy, now: float) -> Circuit:
@@ -103,7 +105,7 @@ def failed(circuit: Circuit, policy: BreakerPolicy, now: float, permit: Permit, 
     """Count a failure; open the circuit when it is one too many, or that of a probe."""
     if permit.generation != circuit.generation or circuit.state == "open":
         return circuit
-    recent = (*(at for at in circuit.failures if now - at < policy.window.total_seconds()), now)
+    recent = (*(at for at in circuit.failures if 0 <= now - at < policy.window.total_seconds()), now)
     if circuit.state == "closed" and len(recent) < policy.failures:
         return replace(circuit, failures=recent)
     openings = circuit.openings + 1

@@ -165,3 +165,14 @@ TestLife.settings = settings(max_examples=40, stateful_step_count=30)
 def test_a_policy_that_makes_no_sense_is_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):
         BreakerPolicy(**arguments)
+
+
+def test_a_clock_that_is_set_back_holds_no_circuit_open() -> None:
+    policy, day = BreakerPolicy(failures=2, open_for=timedelta(seconds=5)), 86_400.0
+    circuit = Circuit()
+    for _ in range(2):
+        circuit = circuits.failed(circuit, policy, day, Permit(circuit.generation), "down")
+    assert circuits.refuses(circuit, policy, day)
+    assert not circuits.refuses(circuit, policy, 0.0)
+    counted = circuits.failed(Circuit(), policy, day, Permit(0), "down")
+    assert circuits.failed(counted, policy, 0.0, Permit(0), "down").state == "closed"  # a failure of tomorrow is none

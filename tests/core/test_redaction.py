@@ -253,3 +253,17 @@ class TestErrorPages:
                 logger.exception("failed", extra={"request": request})
         [sent] = mail.outbox
         assert self.leaks(str(sent.body) + str(sent.alternatives)) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a" * 1_000_000 + " ://", "a+" * 500_000 + "://", "://" * 300_000, "x://a:" * 150_000, "://a:" + "b" * 1_000_000],
+)
+def test_a_megabyte_that_only_looks_like_addresses_is_read_once(text: str) -> None:
+    """A pattern that looks again from each place would take minutes."""
+    assert redact_text(text) == text
+
+
+@pytest.mark.parametrize("scheme", ["amqp", "a" * 60, "postgresql+psycopg", ""])
+def test_the_password_of_an_address_is_masked_whatever_its_scheme(scheme: str) -> None:
+    assert redact_text(f"see {scheme}://shop:s3cret@host/db") == f"see {scheme}://shop:{MASK}@host/db"

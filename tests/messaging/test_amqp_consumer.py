@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import struct
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -398,6 +400,38 @@ def test_bytes_that_are_no_text_in_a_header_do_not_stop_the_bus(use_bus: UseBus,
         wire.publish(bus.names.group("billing"), b'{"number": 2}', type="order.placed")
         wait_until(settled(2), what="both to be handled")
     assert sorted(message.number for message, _ in arrived) == [1, 2]
+
+
+#: A timestamp of a header in milliseconds, as programs write that take it for their own.
+MILLISECONDS = (b"T" + struct.pack(">Q", 946684800), b"T" + struct.pack(">Q", 1_700_000_000_000))
+
+
+def test_headers_that_cannot_be_decoded_stop_neither_a_group_nor_its_dead_letters(
+    use_bus: UseBus, vhost: Vhost, wire: Wire
+) -> None:
+    bus = use_bus(vhost.url)
+    headers = {"at": datetime(2000, 1, 1)}  # as the client wants it
+    with listening(OrderPlaced, group="billing") as arrived, running():
+        for queue in (bus.names.group("billing"), bus.names.dead("billing")):
+            for number in (1, 2):
+                body = b'{"number": %d}' % number
+                told = {"type": "order.placed", "message_id": f"strange-{number}", "application_headers": headers}
+                wire.publish_raw(queue, body, MILLISECONDS, **told)
+            wire.publish(queue, b'{"number": 3}', type="order.placed", message_id="plain")
+        wait_until(lambda: DeadLetter.objects.count() == 3 and len(arrived) == 3, what="all of both")
+    assert sorted(message.number for message, _ in arrived) == [1, 2, 3]
+    assert {context.id for _, context in arrived} == {"strange-1", "strange-2", "plain"}  # the rest could be read
+
+
+def test_dead_letters_of_a_stranger_who_uses_an_id_again_are_all_kept(
+    use_bus: UseBus, vhost: Vhost, wire: Wire
+) -> None:
+    bus = use_bus(vhost.url)
+    with listening(OrderPlaced, group="billing"), running():
+        for word in (b"A", b"B", b"C"):
+            wire.publish(bus.names.group("billing"), b'{"number": "%s"}' % word, type="order.placed", message_id="7")
+        wait_until(lambda: DeadLetter.objects.count() == 3, what="three dead letters")
+    assert {bytes(row.body)[12:13] for row in DeadLetter.objects.all()} == {b"A", b"B", b"C"}
 
 
 def test_a_message_that_was_dead_lettered_twice_is_one_row(use_bus: UseBus, vhost: Vhost, wire: Wire) -> None:

@@ -104,11 +104,12 @@ class DeadLetterBridge:
     @transaction.atomic
     def _write(self, dead: list[tuple[Delivery, Verdict]]) -> None:
         ids = [delivery.envelope.id for delivery, _ in dead]
-        known = set(
-            DeadLetter.objects.dead().filter(bus=self._bus.alias, message_id__in=ids).values_list("message_id", "group")
-        )
-        # A row may be committed and its acknowledgement lost: the message then comes a second time.
-        fresh = {(d.envelope.id, d.group): (d, v) for d, v in dead if (d.envelope.id, d.group) not in known}.values()
+        rows = DeadLetter.objects.dead().filter(bus=self._bus.alias, message_id__in=ids)
+        known = {(id_, group, bytes(body)) for id_, group, body in rows.values_list("message_id", "group", "body")}
+        # A row may be committed and its acknowledgement lost: the message then comes a second time. A stranger's id
+        # need not be unique, so the body decides as well.
+        keyed = {(d.envelope.id, d.group, d.envelope.body): (d, v) for d, v in dead}
+        fresh = [pair for key, pair in keyed.items() if key not in known]
         DeadLetter.objects.bulk_create(dead_letter(delivery, verdict) for delivery, verdict in fresh)
         events.record(
             events.event(

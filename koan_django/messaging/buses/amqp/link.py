@@ -23,6 +23,7 @@ from koan_django.messaging.conf import place_of
 from koan_django.messaging.exceptions import BusUnavailableError
 
 from .readahead import ReadAhead
+from .tolerance import tolerant
 
 HEARTBEAT_SECONDS = 10
 CONNECT_SECONDS = 5
@@ -90,6 +91,7 @@ class Link:
         self._socket = self._connection.sock
         self._socket.settimeout(REPLY_SECONDS)
         self._ahead = ReadAhead.of(self._connection)
+        self._connection.on_inbound_frame = tolerant(self._connection.on_inbound_frame)
         self._selector.register(self._socket, selectors.EVENT_READ)
         self._ticked = time.monotonic()
 
