@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from importlib.util import find_spec
+from typing import Any
 
 import pytest
+from django.db import connection
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.services.plugin", "tests.services.fixtures"]
@@ -25,6 +27,14 @@ if find_spec("django_celery_beat") is None:
 # How fast examples are made says more about the machine's load than about the code.
 settings.register_profile("koan", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("koan")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def known_features(django_db_setup: None, django_db_blocker: Any) -> None:
+    """Django asks SQLite once whether it knows JSON; since 6.1 a system check does, in tests without a database too."""
+    if connection.vendor == "sqlite":
+        with django_db_blocker.unblock():
+            _ = connection.features.supports_json_field
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
