@@ -61,7 +61,7 @@ TEMPLATES = [
 ]
 STATIC_URL = "static/"
 # Django 6.1 asks for it; those before do not know it.
-MAILERS = {"default": {"BACKEND": "django.core.mail.backends.locmem.EmailBackend"}}
+MAILERS = {"default": {"BACKEND": "django.core.mail.backends.smtp.EmailBackend"}}
 
 
 def _database() -> dict[str, object]:
