@@ -85,7 +85,7 @@ Step = Callable[[Circuit, float], Circuit]
 def refuses(circuit: Circuit, policy: BreakerPolicy, now: float) -> bool:
     """Whether no call may be made now, not even a probe."""
     if circuit.state == "half-open":
-        return len(_taken(circuit, now)) >= policy.probes
+        return len(_taken(circuit, policy, now)) >= policy.probes
     # A pause longer than any can be was begun by a clock that has been set back since.
     paused = now < circuit.until <= now + policy.max_open.total_seconds()
     return circuit.state == "open" and (circuit.forced or paused)
@@ -95,7 +95,7 @@ def probed(circuit: Circuit, policy: BreakerPolicy, now: float) -> Circuit:
     """Take the place of a probe; unchanged where none is free, or none is needed."""
     if circuit.state == "closed" or refuses(circuit, policy, now):
         return circuit
-    probes = (*_taken(circuit, now), now + policy.probe_for.total_seconds())
+    probes = (*_taken(circuit, policy, now), now + policy.probe_for.total_seconds())
     if circuit.state == "half-open":
         return replace(circuit, probes=probes)
     return replace(_moved(circuit, "half-open", now), probes=probes)
@@ -154,5 +154,7 @@ def _moved(circuit: Circuit, state: State, now: float) -> Circuit:
     )
 
 
-def _taken(circuit: Circuit, now: float) -> tuple[float, ...]:
-    return tuple(place for place in circuit.probes if place > now)
+def _taken(circuit: Circuit, policy: BreakerPolicy, now: float) -> tuple[float, ...]:
+    """The places of probes under way; one that would last longer than any can is of a clock that was set back."""
+    last = now + policy.probe_for.total_seconds()
+    return tuple(place for place in circuit.probes if now < place <= last)

@@ -45,7 +45,8 @@ class Hint:
 _by_code: dict[str, Hint] = {}
 #: By the dotted name of a class, and by its last part alone, as records without a module have it.
 _by_name: dict[str, list[Hint]] = {}
-_WRITTEN = re.compile(r"\b([A-Za-z_][\w.]*): ")
+#: Not from within a name: it would be read again from each of its dots.
+_WRITTEN = re.compile(r"(?<![\w.])([A-Za-z_][\w.]*): ")
 
 
 def register(*hints: Hint) -> None:

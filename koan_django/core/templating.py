@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     Resolver = Callable[[str, bool], str]
 
 _URI = r"[a-z][a-z0-9_]*(?:\+[A-Za-z0-9_-]+)?://"
+# The body ends with what is no blank: a lazy one before \s* would take time by the square of a run of blanks.
 _REFERENCE = re.compile(
-    r"(?P<escape>\\?)(?:\{\{\s*(?P<kind>[a-z][a-z0-9_]*):(?P<body>[^{}]+?)\s*\}\}|\$\{(?P<uri>" + _URI + r"[^{}]+)\})"
+    r"(?P<escape>\\?)(?:\{\{\s*(?P<kind>[a-z][a-z0-9_]*):(?P<body>[^{}]*[^{}\s]|\s)\s*\}\}|\$\{(?P<uri>"
+    + _URI
+    + r"[^{}]+)\})"
 )
 _WHOLE = re.compile(rf"(?P<uri>{_URI}[^\s{{}}]+)")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")

@@ -174,5 +174,8 @@ def test_a_clock_that_is_set_back_holds_no_circuit_open() -> None:
         circuit = circuits.failed(circuit, policy, day, Permit(circuit.generation), "down")
     assert circuits.refuses(circuit, policy, day)
     assert not circuits.refuses(circuit, policy, 0.0)
+    probing = circuits.probed(circuit, policy, circuit.until)
+    assert circuits.refuses(probing, policy, circuit.until)
+    assert not circuits.refuses(probing, policy, 0.0)
     counted = circuits.failed(Circuit(), policy, day, Permit(0), "down")
     assert circuits.failed(counted, policy, 0.0, Permit(0), "down").state == "closed"  # a failure of tomorrow is none

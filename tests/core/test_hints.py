@@ -278,3 +278,11 @@ def test_the_log_of_a_failed_event_says_what_to_do(caplog: pytest.LogCaptureFixt
 def test_errors_of_our_own_say_it_by_themselves() -> None:
     assert not is_transient(KoanError("x"))
     assert not is_transient(ValidationError("x"))
+
+
+def test_half_a_megabyte_of_dots_is_read_once() -> None:
+    assert list(hints._WRITTEN.finditer("a." * 250_000)) == []
+    assert [found[1] for found in hints._WRITTEN.finditer("x\nshop.errors.Late: a.B: no")] == [
+        "shop.errors.Late",
+        "a.B",
+    ]

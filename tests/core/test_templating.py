@@ -64,3 +64,17 @@ def test_text_without_a_reference_is_unchanged(text: str) -> None:
     if not is_template(text):
         assert render(text, {"testkind": lambda *_: "x"}) == text
         assert references(text) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["{{a:" + " " * 500_000, "{{a:x" + " " * 500_000 + "y", "{{a:" * 100_000, "${a" * 100_000]
+)
+def test_half_a_megabyte_that_only_looks_like_references_is_read_once(text: str) -> None:
+    assert templating.render(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "body"), [("{{a: x y  }}", " x y"), ("{{ a:x}}", "x"), ("{{a:   }}", " "), ("{{a:x\n}}", "x")]
+)
+def test_blanks_behind_a_body_are_no_part_of_it(text: str, body: str) -> None:
+    assert templating.references(text) == [("a", body)]
