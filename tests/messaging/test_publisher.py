@@ -18,9 +18,9 @@ import pytest
 
 from koan_django.messaging.buses.amqp import link as links
 from koan_django.messaging.buses.amqp import publisher as publishers
+from koan_django.messaging.buses.amqp.names import Names
 from koan_django.messaging.buses.amqp.properties import to_amqp
 from koan_django.messaging.buses.amqp.publisher import Publisher
-from koan_django.messaging.buses.amqp.topology import Names
 from koan_django.messaging.conf import BusOptions
 from koan_django.messaging.envelope import Envelope
 from tests.messaging.wire import Wire, wired

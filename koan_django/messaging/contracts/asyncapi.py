@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from koan_django.messaging import handlers, messages
-from koan_django.messaging.buses.amqp.topology import Names
+from koan_django.messaging.buses.amqp.names import Names
 from koan_django.messaging.conf import options
 from koan_django.messaging.envelope import (
     CAUSATION,

@@ -6,13 +6,15 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
+from koan_django.messaging import handlers
 from koan_django.messaging.buses.base import Capabilities, Pool
 from koan_django.messaging.buses.broker import BrokerBus, Outcome
 
 from .link import Link
+from .names import Names
 from .properties import to_amqp
 from .publisher import Publisher
-from .topology import Names
+from .topology import topology_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from koan_django.messaging.conf import BusOptions
     from koan_django.messaging.consumer import Consumer
     from koan_django.messaging.envelope import Envelope
+
+    from .topology import Topology
 
 
 class AmqpBus(BrokerBus):
@@ -57,6 +61,10 @@ class AmqpBus(BrokerBus):
         if envelope.group:
             return "", self.names.group(envelope.group)
         return self.names.exchange, envelope.routing_key
+
+    def topology(self) -> Topology:
+        """Return what must stand on the broker for the handlers of this process."""
+        return topology_of(self.names, self.options, handlers.on_bus(self.alias))
 
     def consumer(self, pool: Pool) -> Consumer:
         from .consumer import AmqpConsumer

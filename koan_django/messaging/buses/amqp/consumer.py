@@ -19,11 +19,11 @@ from koan_django.messaging import handlers
 from koan_django.messaging.consumer import AHEAD, Consumer
 from koan_django.messaging.envelope import Delivery
 
-from . import topology
 from .bridge import DeadLetterBridge
 from .link import Link
 from .outlet import Outlet
 from .properties import from_amqp
+from .topology import declare
 from .window import AckWindow
 
 if TYPE_CHECKING:
@@ -69,20 +69,14 @@ class AmqpConsumer(Consumer):
         groups = handlers.on_bus(self.bus.alias)
         for group in groups:  # deliveries of the first channel arrive while the second is opened
             self._windows[group], self._waiting[group] = AckWindow(), deque()
-        self._declare(groups)
+        channel = self._link.channel()
+        declare(channel, self.bus.topology())
+        channel.close()
         for group in groups:
             self._channels[group] = self._link.channel()
         self._bridge.open(self._link.channel(), list(groups))
         for group in groups:
             self._consume(group)
-
-    def _declare(self, groups: dict[str, list[handlers.Handler]]) -> None:
-        channel = self._link.channel()
-        topology.declare_exchange(channel, self.bus.names)
-        for group, members in groups.items():
-            topology.declare_group(channel, self.bus.names, group, [member.binding for member in members])
-        topology.declare_retries(channel, self.bus.names, self.bus.options.retry.steps())
-        channel.close()
 
     def _consume(self, group: str) -> None:
         channel = self._channels[group]

@@ -24,12 +24,14 @@ from amqp.exceptions import FrameSyntaxError
 from koan_django.core.redaction import redact_text
 from koan_django.messaging.buses.broker import Outcome
 
-from . import topology
 from .link import Link
 from .properties import header_size
+from .topology import Topology, declare, main_exchange
 
 if TYPE_CHECKING:
     from koan_django.messaging.conf import BusOptions
+
+    from .names import Names
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +85,7 @@ class _Answers:
 class Publisher(threading.Thread):
     """The publishing thread of one bus in one process. ``error`` says why it publishes nothing now."""
 
-    def __init__(self, options: BusOptions, names: topology.Names) -> None:
+    def __init__(self, options: BusOptions, names: Names) -> None:
         super().__init__(name="koan-publisher", daemon=True)
         self._names = names
         self._timeout = options.confirm_timeout.total_seconds()
@@ -166,7 +168,7 @@ class Publisher(threading.Thread):
             self._link.connect()
             channel = self._link.channel()
             channel.confirm_select()
-            topology.declare_exchange(channel, self._names)
+            declare(channel, Topology((main_exchange(self._names),)))
         except Exception:
             self._unreachable = True
             raise

@@ -1,18 +1,21 @@
-"""Names and arguments of what is declared on RabbitMQ.
-
-Durations are part of a queue's name: the broker refuses a declaration whose arguments differ from the queue's.
-"""
+"""What a bus needs on RabbitMQ, as data: workers declare it, and whoever plans, verifies or exports it reads it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from koan_django.messaging.routing import binding_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import timedelta
+
+    from koan_django.messaging.conf import BusOptions
+    from koan_django.messaging.handlers import Handler
+
+    from .names import Names
 
 #: Counts every redelivery, those of dropped connections too, so it only catches a message that ends whole workers.
 #: https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling
@@ -22,71 +25,91 @@ NEVER = 2_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
-    """The names on one bus."""
+class Exchange:
+    """A durable exchange."""
 
-    prefix: str
-
-    @property
-    def exchange(self) -> str:
-        """The topic exchange that messages are published to."""
-        return self.prefix
-
-    def group(self, group: str) -> str:
-        """The queue of a group."""
-        return f"{self.prefix}.{group}"
-
-    def dead(self, group: str) -> str:
-        """The queue of what a group gave up on."""
-        return f"{self.prefix}.{group}.dead"
-
-    def retry(self, wait: timedelta) -> str:
-        """The exchange and queue where messages wait before another attempt."""
-        return f"{self.prefix}.retry.{wait.total_seconds():g}"
+    name: str
+    type: Literal["topic", "fanout", "direct", "headers"]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-def declare_exchange(channel: Any, names: Names) -> None:
-    """Declare the exchange that publishers need."""
-    channel.exchange_declare(names.exchange, "topic", durable=True, auto_delete=False)
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A durable queue."""
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-def declare_group(channel: Any, names: Names, group: str, bindings: Iterable[str]) -> None:
-    """Declare a group's queue with its bindings, and the queue of its dead letters."""
-    channel.queue_declare(
-        names.dead(group),
-        durable=True,
-        auto_delete=False,
-        arguments={"x-queue-type": "quorum", "x-delivery-limit": NEVER},
-    )
-    channel.queue_declare(
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What leads from an exchange to a queue, or to another exchange."""
+
+    source: str
+    destination: str
+    key: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    to: Literal["queue", "exchange"] = "queue"
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """Exchanges, queues and bindings, in the order in which they can be declared."""
+
+    exchanges: tuple[Exchange, ...] = ()
+    queues: tuple[Queue, ...] = ()
+    bindings: tuple[Binding, ...] = ()
+
+    def __add__(self, other: Topology) -> Topology:
+        return Topology(self.exchanges + other.exchanges, self.queues + other.queues, self.bindings + other.bindings)
+
+
+def topology_of(names: Names, options: BusOptions, groups: Mapping[str, Sequence[Handler]]) -> Topology:
+    """Return all that a bus needs whose handlers are ``groups``."""
+    found = Topology(exchanges=(main_exchange(names),))
+    for group, members in groups.items():
+        found += group_topology(names, group, [member.binding for member in members])
+    return found + retry_topology(names, options.retry.steps())
+
+
+def main_exchange(names: Names) -> Exchange:
+    """Return the exchange that publishers need."""
+    return Exchange(names.exchange, "topic")
+
+
+def group_topology(names: Names, group: str, patterns: Iterable[str]) -> Topology:
+    """Return a group's queue with its bindings, and the queue of its dead letters."""
+    dead = Queue(names.dead(group), {"x-queue-type": "quorum", "x-delivery-limit": NEVER})
+    queue = Queue(
         names.group(group),
-        durable=True,
-        auto_delete=False,
-        arguments={
-            **_at_least_once(),
+        {
+            **at_least_once(),
             "x-dead-letter-routing-key": names.dead(group),
             "x-delivery-limit": DELIVERY_LIMIT,
         },
     )
-    for pattern in bindings:
-        channel.queue_bind(names.group(group), names.exchange, binding_key(pattern))
+    bindings = (Binding(names.exchange, queue.name, binding_key(pattern)) for pattern in dict.fromkeys(patterns))
+    return Topology(queues=(dead, queue), bindings=tuple(bindings))
 
 
-def declare_retries(channel: Any, names: Names, waits: Sequence[timedelta]) -> None:
-    """Declare a bucket for each wait.
+def retry_topology(names: Names, waits: Iterable[timedelta]) -> Topology:
+    """Return a bucket for each wait.
 
     A message is published to the bucket's exchange with the failing group's queue as routing key and keeps it, so when
     its time is over the default exchange hands it to that queue only.
     """
+    found = Topology()
     for wait in waits:
         name = names.retry(wait)
-        channel.exchange_declare(name, "fanout", durable=True, auto_delete=False)
-        arguments = {**_at_least_once(), "x-message-ttl": int(wait.total_seconds() * 1000)}
-        channel.queue_declare(name, durable=True, auto_delete=False, arguments=arguments)
-        channel.queue_bind(name, name, "")
+        found += Topology(
+            (Exchange(name, "fanout"),),
+            (Queue(name, {**at_least_once(), "x-message-ttl": int(wait.total_seconds() * 1000)}),),
+            (Binding(name, name, ""),),
+        )
+    return found
 
 
-def _at_least_once() -> dict[str, Any]:
+def at_least_once() -> dict[str, Any]:
     """Dead-lettering that loses nothing needs the strategy and the overflow together.
 
     https://www.rabbitmq.com/docs/quorum-queues#activating-at-least-once-dead-lettering
@@ -97,3 +120,16 @@ def _at_least_once() -> dict[str, Any]:
         "x-dead-letter-strategy": "at-least-once",
         "x-overflow": "reject-publish",
     }
+
+
+def declare(channel: Any, topology: Topology) -> None:
+    """Declare what is missing. The broker refuses what stands there with other arguments."""
+    for exchange in topology.exchanges:
+        channel.exchange_declare(
+            exchange.name, exchange.type, durable=True, auto_delete=False, arguments=dict(exchange.arguments)
+        )
+    for queue in topology.queues:
+        channel.queue_declare(queue.name, durable=True, auto_delete=False, arguments=dict(queue.arguments))
+    for binding in topology.bindings:
+        bind = channel.queue_bind if binding.to == "queue" else channel.exchange_bind
+        bind(binding.destination, binding.source, binding.key, arguments=dict(binding.arguments))

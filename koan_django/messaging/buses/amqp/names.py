@@ -1,0 +1,33 @@
+"""The names of what stands on RabbitMQ for one bus. Durations are part of them: changed arguments are refused there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The names on one bus."""
+
+    prefix: str
+
+    @property
+    def exchange(self) -> str:
+        """The topic exchange that messages are published to."""
+        return self.prefix
+
+    def group(self, group: str) -> str:
+        """The queue of a group."""
+        return f"{self.prefix}.{group}"
+
+    def dead(self, group: str) -> str:
+        """The queue of what a group gave up on."""
+        return f"{self.prefix}.{group}.dead"
+
+    def retry(self, wait: timedelta) -> str:
+        """The exchange and queue where messages wait before another attempt."""
+        return f"{self.prefix}.retry.{wait.total_seconds():g}"
