@@ -24,6 +24,13 @@ _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 #: https://www.w3.org/TR/trace-context/#traceparent-header, version 00
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+#: https://www.w3.org/TR/trace-context/#tracestate-header; what it says beyond that is the tracing systems' own.
+_TRACESTATE = re.compile(r"[\x20-\x7e\t]{1,512}")
+#: One member: https://www.w3.org/TR/baggage/#header-content, and what everybody must be able to carry on.
+_BAGGAGE = re.compile(
+    r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,4096}[ \t]*=[ \t]*[^\x00-\x20\x7f\",;\\]*(?:[ \t]*;[\x20-\x7e\t]*)?"
+)
+BAGGAGE_BYTES, BAGGAGE_MEMBERS = 8192, 180
 
 
 class ContextValue:
@@ -38,10 +45,13 @@ class ContextValue:
     def current(self) -> str | None:
         """Return the value in force here, or ``None``."""
         found = self._first() if self._first is not None else None
-        return self._variable.get() if found is None else found
+        return self._variable.get() if found is None else found or None
 
     def ask_first(self, source: Callable[[], str | None] | None) -> None:
-        """Let ``source`` say what is in force, before what was put here: a tracing library knows the open span."""
+        """Let ``source`` say what is in force, before what was put here: a tracing library knows the open span.
+
+        An empty answer says that nothing is; with ``None`` it does not know.
+        """
         self._first = source
 
     def is_valid(self, value: str) -> bool:
@@ -68,14 +78,27 @@ class ContextValue:
         self._variable.reset(token)
 
 
+class Baggage(ContextValue):
+    """The values of an application that travel along; bounded, and text of ``key=value`` pairs between commas."""
+
+    def is_valid(self, value: str) -> bool:
+        """Whether ``value`` may be used: well formed, and within what W3C says that everybody carries on."""
+        members = value.split(",")
+        fits = value.isascii() and len(value) <= BAGGAGE_BYTES and len(members) <= BAGGAGE_MEMBERS
+        return fits and all(self._pattern.fullmatch(member.strip(" \t")) for member in members)
+
+
 #: In whose name work is done: ``with tenant.use("acme"):``. It travels with messages and Celery tasks.
 tenant = ContextValue("tenant", _TENANT)
 #: The id of the whole story: the one of the request, through messages, jobs and log lines.
 correlation = ContextValue("correlation", _IDENTIFIER)
 causation = ContextValue("causation", _IDENTIFIER)
 traceparent = ContextValue("traceparent", _TRACEPARENT)
+tracestate = ContextValue("tracestate", _TRACESTATE)
+#: What an application wants to travel with everything that follows: ``with baggage.use("plan=gold"):``.
+baggage = Baggage("baggage", _BAGGAGE)
 
-_VALUES = {value.name: value for value in (tenant, correlation, causation, traceparent)}
+_VALUES = {value.name: value for value in (tenant, correlation, causation, traceparent, tracestate, baggage)}
 
 
 def new_id() -> str:

@@ -21,12 +21,13 @@ HEADER = "X-Correlation-ID"
 
 
 class ContextMiddleware:
-    """Puts ``X-Correlation-ID`` (or a new id) and ``traceparent`` in force for the request, and answers with the id.
+    """Puts ``X-Correlation-ID`` (or a new id) and the trace in force for the request, and answers with the id.
 
     The request's user is the actor of what is audited meanwhile, and a request that left a record of any app behind is
     recorded itself.
 
-    The header is taken from the client as it is; where clients are not trusted, let the proxy remove it.
+    The headers are taken from the client as they are; where clients are not trusted, let the proxy remove them. Baggage
+    is not taken at all: it would travel to whoever receives a message.
     """
 
     sync_capable = True
@@ -63,6 +64,7 @@ def _context(request: HttpRequest) -> dict[str, str]:
     return {
         "correlation": given if correlation.is_valid(given) else new_id(),
         "traceparent": request.headers.get("traceparent", ""),
+        "tracestate": request.headers.get("tracestate", ""),
     }
 
 

@@ -24,6 +24,7 @@ SCHEMES: Mapping[str, str] = {
 #: A group and a bus: part of queue names and of columns.
 GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SOURCE = re.compile(r"[\x21-\x7e]{0,255}")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
@@ -36,6 +37,8 @@ class BusOptions:
 
     url: str | None = field(default=None, repr=False)
     prefix: str = "koan"
+    #: Whether messages carry the attributes of CloudEvents 1.0 as headers.
+    cloudevents: bool = False
     partitions: int = 16
     confirm_timeout: timedelta = timedelta(seconds=5)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
@@ -75,6 +78,10 @@ class MessagingOptions:
     default_bus: str = "main"
     default_group: str = "workers"
     buses: Mapping[str, BusOptions] = field(default_factory=lambda: MappingProxyType({"main": BusOptions()}))
+    #: Who sends, as the ``source`` of CloudEvents: a URI, or a path. Without it, the package of ``ROOT_URLCONF``.
+    source: str = ""
+    #: Whether the W3C baggage in force travels with messages.
+    propagate_baggage: bool = True
     #: Which message events are kept: every step, the troubled ones only, or none.
     trail: Literal["all", "failures", "off"] = "all"
     #: How long a warm stop waits for what is in flight; keep it below the supervisor's kill time.
@@ -91,6 +98,8 @@ class MessagingOptions:
                 raise ValueError(f"the bus {alias!r} must be called by letters, digits, '_' and '-', at most 64")
         if GROUP.fullmatch(self.default_group) is None:
             raise ValueError(f"DEFAULT_GROUP {self.default_group!r} is not usable in a queue name")
+        if _SOURCE.fullmatch(self.source) is None:
+            raise ValueError(f"SOURCE {self.source!r} is no URI: it may hold visible ASCII only, at most 255")
         if self.retention < timedelta(hours=1):
             raise ValueError("RETENTION must be at least 1 h")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from django.db import router, transaction
@@ -92,7 +91,7 @@ def _replay(letters: Sequence[DeadLetter], edited: Mapping[int, bytes]) -> list[
 
 
 def _fresh(dead: DeadLetter, edited: Mapping[int, bytes]) -> Envelope:
-    return replace(dead.envelope(), attempt=1, body=edited.get(dead.pk, bytes(dead.body)))
+    return dead.envelope().replayed(edited.get(dead.pk, bytes(dead.body)))
 
 
 def _by_bus(letters: Sequence[DeadLetter]) -> dict[str, list[DeadLetter]]:

@@ -24,10 +24,15 @@ TENANT = "koan-tenant"
 IDEMPOTENCY_KEY = "koan-idempotency-key"
 PARTITION_KEY = "koan-partition-key"
 TRACEPARENT = "traceparent"
+TRACESTATE = "tracestate"
+BAGGAGE = "baggage"
+#: The trace in which a message was sent that is sent once more, in a trace of its own.
+LINK = "koan-link"
 #: Bounds of what is stored in columns, in characters.
 ID_LENGTH, ALIAS_LENGTH, TENANT_LENGTH = 128, 200, 64
 OWN = frozenset(
-    {VERSION, SENT_AT, ATTEMPT, CORRELATION, CAUSATION, TENANT, IDEMPOTENCY_KEY, PARTITION_KEY, TRACEPARENT}
+    {VERSION, SENT_AT, ATTEMPT, CORRELATION, CAUSATION, TENANT, IDEMPOTENCY_KEY, PARTITION_KEY}
+    | {TRACEPARENT, TRACESTATE, BAGGAGE, LINK}
 )
 
 
@@ -92,7 +97,16 @@ class Envelope:
             "causation": self.id,
             "tenant": self.tenant,
             "traceparent": self.headers.get(TRACEPARENT, ""),
+            "tracestate": self.headers.get(TRACESTATE, ""),
+            "baggage": self.headers.get(BAGGAGE, ""),
         }
+
+    def replayed(self, body: bytes) -> Envelope:
+        """The same message with ``body``, sent anew: attempts are counted afresh, in a trace linked to the old one."""
+        headers = {name: value for name, value in self.headers.items() if name not in (TRACEPARENT, TRACESTATE)}
+        if trace := self.headers.get(TRACEPARENT):
+            headers[LINK] = trace
+        return replace(self, attempt=1, body=body, headers=headers)
 
     def next_attempt(self) -> Envelope:
         """The same message, tried once more."""

@@ -21,6 +21,7 @@ from koan_django.core.context import restore
 from koan_django.core.databases import keep_usable
 from koan_django.core.telemetry import span
 
+from . import envelope as wire
 from . import events, handlers
 from .buses import registry
 from .envelope import Context, Delivery
@@ -214,7 +215,8 @@ def _record_done(run: _Run, fresh: list[_Piece], duration: float) -> None:
 
 def _metadata(call: Call) -> dict[str, Any]:
     first = call.deliveries[0].envelope
-    return {
+    link = first.headers.get(wire.LINK)
+    return ({"link": link} if link else {}) | {
         "alias": first.alias,
         "bus": call.bus,
         "group": call.group,

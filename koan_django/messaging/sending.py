@@ -10,9 +10,10 @@ from asgiref.sync import sync_to_async
 from django.utils import timezone
 
 from koan_django.core.audit import touch
-from koan_django.core.context import causation, correlation, new_id, tenant, traceparent
+from koan_django.core.context import baggage, causation, correlation, new_id, tenant, traceparent, tracestate
 from koan_django.core.telemetry import span
 
+from . import cloudevents
 from . import envelope as wire
 from .buses import registry
 from .conf import options
@@ -109,14 +110,18 @@ def wrap(
     meta = type(message)._meta
     body = encode(message)
     key = meta.partition_key(message)
-    partition = None if key is None else partition_of(key, registry.get(bus).options.partitions)
+    chosen = registry.get(bus).options
+    partition = None if key is None else partition_of(key, chosen.partitions)
     identifier = identifier or new_id()
+    headers = _headers(message, correlation_id or correlation.current() or identifier, key)
+    if chosen.cloudevents:
+        headers |= cloudevents.attributes(identifier, meta.alias, headers)
     return Envelope(
         id=identifier,
         alias=meta.alias,
         version=meta.version,
         body=body,
-        headers=_headers(message, correlation_id or correlation.current() or identifier, key),
+        headers=headers,
         routing_key=routing_key(meta.alias, partition),
         group=group,
         priority=priority,
@@ -132,6 +137,8 @@ def _headers(message: Message, correlation_id: str, key: str | None) -> dict[str
         wire.CAUSATION: causation.current(),
         wire.TENANT: tenant.current(),
         wire.TRACEPARENT: traceparent.current(),
+        wire.TRACESTATE: tracestate.current(),
+        wire.BAGGAGE: baggage.current() if options().propagate_baggage else None,
         wire.IDEMPOTENCY_KEY: meta.idempotency_key(message),
         wire.PARTITION_KEY: key,
     }

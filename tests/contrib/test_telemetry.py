@@ -6,20 +6,27 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry import trace
+from opentelemetry import baggage as otel_baggage
+from opentelemetry import context, trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry, generate_latest
 
-from koan_django.contrib.opentelemetry.tracing import Tracing, current_traceparent
+from koan_django.contrib.opentelemetry.tracing import (
+    Tracing,
+    current_baggage,
+    current_traceparent,
+    current_tracestate,
+)
 from koan_django.contrib.prometheus.metrics import LABELS, Metrics
 from koan_django.core import redaction, telemetry
-from koan_django.core.context import correlation, restore, snapshot, tenant, traceparent
+from koan_django.core.context import baggage, correlation, restore, snapshot, tenant, traceparent, tracestate
 
 CARRIED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -65,6 +72,13 @@ class TestPrometheus:
         assert set(LABELS) <= set(re.findall(r"^\(event-([^)]+)\)=$", reference, re.MULTILINE))
 
 
+@contextmanager
+def attached(value: context.Context) -> Iterator[None]:
+    token = context.attach(value)
+    yield
+    context.detach(token)
+
+
 class TestOpenTelemetry:
     @pytest.fixture
     def spans(self) -> Iterator[InMemorySpanExporter]:
@@ -72,9 +86,12 @@ class TestOpenTelemetry:
         provider.add_span_processor(SimpleSpanProcessor(exporter))
         tracing = Tracing(provider)
         end = telemetry.subscribe(tracing)
-        traceparent.ask_first(current_traceparent)
+        asked = {traceparent: current_traceparent, tracestate: current_tracestate, baggage: current_baggage}
+        for value, source in asked.items():
+            value.ask_first(source)
         yield exporter
-        traceparent.ask_first(None)
+        for value in asked:
+            value.ask_first(None)
         end()
 
     def test_spans_nest_and_say_what_they_are_about(self, spans: InMemorySpanExporter) -> None:
@@ -106,6 +123,33 @@ class TestOpenTelemetry:
         assert f"{span.context.trace_id:032x}" == CARRIED.split("-")[1]
         assert f"{span.parent.span_id:016x}" == CARRIED.split("-")[2]
         assert carried_on.split("-")[2] == f"{span.context.span_id:016x}", "what it sends carries its own span"
+
+    def test_vendor_state_and_baggage_of_a_message_are_those_of_opentelemetry_while_it_is_handled(
+        self, spans: InMemorySpanExporter
+    ) -> None:
+        carried = {"traceparent": CARRIED, "tracestate": "vendor=a:1", "baggage": "plan=gold"}
+        with restore(carried), telemetry.span("messaging.handle"):
+            assert otel_baggage.get_all() == {"plan": "gold"}
+            with attached(otel_baggage.set_baggage("region", "eu")), telemetry.span("messaging.send"):
+                sent = snapshot()
+        assert otel_baggage.get_all() == {}
+        assert sent["tracestate"] == "vendor=a:1"
+        assert sorted(sent["baggage"].split(",")) == ["plan=gold", "region=eu"]
+        assert [span.context.trace_state.to_header() for span in spans.get_finished_spans()] == ["vendor=a:1"] * 2
+
+    def test_vendor_state_of_another_trace_is_not_mixed_in(self, spans: InMemorySpanExporter) -> None:
+        mine = trace.NonRecordingSpan(trace.SpanContext(1, 2, is_remote=False, trace_flags=trace.TraceFlags(1)))
+        with restore({"traceparent": CARRIED, "tracestate": "vendor=a:1"}), trace.use_span(mine):
+            assert "tracestate" not in snapshot()
+
+    def test_a_message_that_is_sent_once_more_begins_a_trace_linked_to_the_one_before(
+        self, spans: InMemorySpanExporter
+    ) -> None:
+        with telemetry.span("messaging.handle", link=CARRIED):
+            pass
+        [span] = spans.get_finished_spans()
+        assert span.parent is None
+        assert [f"{link.context.trace_id:032x}" for link in span.links] == [CARRIED.split("-")[1]]
 
     def test_an_open_span_of_the_project_is_the_parent(self, spans: InMemorySpanExporter) -> None:
         mine = trace.NonRecordingSpan(trace.SpanContext(1, 2, is_remote=False, trace_flags=trace.TraceFlags(1)))

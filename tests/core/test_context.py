@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from koan_django.core.context import (
+    baggage,
     bind,
     causation,
     correlation,
@@ -54,6 +55,29 @@ def test_a_trace_that_is_not_well_formed_is_refused(value: str) -> None:
     assert traceparent.is_valid(TRACE)
     assert not traceparent.is_valid(value)
     assert not traceparent.is_valid(f"00-{'0' * 32}-{'1' * 16}-01")
+
+
+@pytest.mark.parametrize(
+    "value", ["plan=gold", "a=1,b=2", "a = %20x ;private;ttl=3 , b=", ",".join(f"k{n}=1" for n in range(180))]
+)
+def test_baggage_that_is_well_formed_travels(value: str) -> None:
+    with baggage.use(value):
+        assert snapshot() == {"baggage": value}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("", "plan", "=gold", "a=1,", "a=b c", "a=\u00e4", "a=1\r\nX-Evil: 1", 'a="b"'),
+        *("a=" + "x" * 8191, ",".join(f"k{n}=1" for n in range(181))),
+    ],
+    ids=range(10),
+)
+def test_baggage_that_is_not_well_formed_or_too_much_is_refused(value: str) -> None:
+    with pytest.raises(ValueError, match="is not a baggage"), baggage.use(value):
+        pass
+    with restore({"baggage": value}):
+        assert snapshot() == {}
 
 
 def test_a_snapshot_restores_exactly_what_was_in_force() -> None:

@@ -2,7 +2,8 @@
 
 A span is opened at ``start`` and closed at ``stop`` or ``exception`` in the same context, so spans of other libraries
 (a database driver's) become its children. Where no span is open, as in a worker, the parent is the ``traceparent`` that
-came with the message; what is sent while one is open carries that span's.
+came with the message; what is sent while one is open carries that span's. Baggage of a message is that of OpenTelemetry
+while it is handled. A message that is sent once more has a trace of its own, with a link to the one before.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import contextvars
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry import baggage as otel_baggage
 from opentelemetry import context, trace
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from koan_django import __version__
 from koan_django.core import telemetry
-from koan_django.core.context import correlation, tenant, traceparent
+from koan_django.core.context import baggage, correlation, tenant, traceparent, tracestate
 from koan_django.core.redaction import redact, redact_text
 
 if TYPE_CHECKING:
@@ -33,7 +36,8 @@ _KINDS = {
     "storage.put": SpanKind.CLIENT,
 }
 _PROPAGATOR = TraceContextTextMapPropagator()
-HEADER = "traceparent"
+_BAGGAGE = W3CBaggagePropagator()
+HEADER, STATE, BAGGAGE = "traceparent", "tracestate", "baggage"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,8 @@ class Tracing:
     def install(self) -> None:
         """Subscribe, and let messages and jobs carry the span that is open when they are sent."""
         traceparent.ask_first(current_traceparent)
+        tracestate.ask_first(current_tracestate)
+        baggage.ask_first(current_baggage)
         telemetry.subscribe(self)
 
     def __call__(self, event: Event) -> None:
@@ -69,12 +75,13 @@ class Tracing:
             _end(event)
 
     def _begin(self, event: Event) -> None:
-        kind = _KINDS.get(event.name, SpanKind.INTERNAL)
-        span = self._tracer.start_span(event.name, _parent(), kind, _attributes(event.metadata))
+        kind, attributes = _KINDS.get(event.name, SpanKind.INTERNAL), _attributes(event.metadata)
+        parent = _parent()
+        span = self._tracer.start_span(event.name, parent, kind, attributes, _links(event.metadata.get("link")))
         for name, value in (("koan.correlation_id", correlation.current()), ("koan.tenant", tenant.current())):
             if value:
                 span.set_attribute(name, value)
-        token = context.attach(trace.set_span_in_context(span))
+        token = context.attach(trace.set_span_in_context(span, parent))
         _open.set((*_open.get(), _Open(event.name, span, token)))
 
 
@@ -85,12 +92,35 @@ def current_traceparent() -> str | None:
     return carrier.get(HEADER)
 
 
+def current_tracestate() -> str | None:
+    """Return the W3C ``tracestate`` of the span that is open here; empty for one without, ``None`` without a span."""
+    found = trace.get_current_span().get_span_context()
+    return found.trace_state.to_header() if found.is_valid else None
+
+
+def current_baggage() -> str | None:
+    """Return OpenTelemetry's baggage as a W3C header, if there is any."""
+    carrier: dict[str, str] = {}
+    _BAGGAGE.inject(carrier)
+    return carrier.get(BAGGAGE)
+
+
 def _parent() -> context.Context | None:
     """``None`` is the span that is open here; else it is what came with the message."""
-    carried = traceparent.current()
-    if trace.get_current_span().get_span_context().is_valid or carried is None:
+    if trace.get_current_span().get_span_context().is_valid:
         return None
-    return _PROPAGATOR.extract({HEADER: carried})
+    carried = {HEADER: traceparent.current(), STATE: tracestate.current(), BAGGAGE: baggage.current()}
+    found = {name: value for name, value in carried.items() if value}
+    parent = _PROPAGATOR.extract(found) if HEADER in found else context.get_current()
+    return parent if otel_baggage.get_all(parent) else _BAGGAGE.extract(found, parent)
+
+
+def _links(carried: object) -> list[Link]:
+    """The trace that goes before this one."""
+    if not isinstance(carried, str):
+        return []
+    before = trace.get_current_span(_PROPAGATOR.extract({HEADER: carried}, context.Context()))
+    return [Link(before.get_span_context())] if before.get_span_context().is_valid else []
 
 
 def _end(event: Event) -> None:

@@ -9,6 +9,7 @@ from amqp.basic_message import Message
 
 from koan_django.core.context import new_id
 from koan_django.core.texts import clean
+from koan_django.messaging import cloudevents
 from koan_django.messaging import envelope as wire
 from koan_django.messaging.cleaning import clean_headers, identifier
 from koan_django.messaging.envelope import Envelope
@@ -61,6 +62,11 @@ def from_amqp(message: Any, group: str) -> Envelope:
     """
     properties = message.properties
     headers: dict[str, Any] = dict(properties.get("application_headers") or {})
+    body = _bytes(message.body)
+    event = cloudevents.read(headers, properties.get("content_type"), body)
+    if event is not None:
+        headers, body = event.headers, event.body
+        properties = properties | {name: value for name, value in event.properties.items() if value}
     routing_key = str(headers.pop(ROUTING_KEY, "") or message.delivery_info.get("routing_key", ""))
     version, attempt = _whole(headers.pop(wire.VERSION, 1)), _whole(headers.pop(wire.ATTEMPT, 1))
     if properties.get("correlation_id"):
@@ -69,7 +75,7 @@ def from_amqp(message: Any, group: str) -> Envelope:
         id=identifier(properties.get("message_id") or new_id()),
         alias=clean(properties.get("type") or _PARTITION.sub("", routing_key), wire.ALIAS_LENGTH),
         version=version,
-        body=_bytes(message.body),
+        body=body,
         headers=clean_headers({name: each for name, each in headers.items() if not name.startswith(_TRANSIENT)}),
         routing_key=clean(routing_key, _SHORT),
         group=group,
