@@ -3,6 +3,8 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from koan_django.core.retry import RetryPolicy as RetryPolicy
+
     from .encoding import upcaster as upcaster
     from .envelope import Context as Context
     from .envelope import Envelope as Envelope
@@ -28,6 +30,7 @@ __all__ = [
     "MessagingError",
     "PartitionKey",
     "Receipt",
+    "RetryPolicy",
     "Sensitive",
     "UnroutableError",
     "handler",
@@ -50,6 +53,7 @@ if not TYPE_CHECKING:
             "MessagingError": "exceptions",
             "PartitionKey": "markers",
             "Receipt": "envelope",
+            "RetryPolicy": "handlers",
             "Sensitive": "markers",
             "UnroutableError": "exceptions",
             "handler": "handlers",

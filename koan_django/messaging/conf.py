@@ -25,6 +25,7 @@ SCHEMES: Mapping[str, str] = {
 GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SOURCE = re.compile(r"[\x21-\x7e]{0,255}")
+LONGEST_DELAY = timedelta(days=366)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
@@ -42,6 +43,8 @@ class BusOptions:
     partitions: int = 16
     confirm_timeout: timedelta = timedelta(seconds=5)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    #: On a broker, how long a delayed message may wait there; for longer it waits in the database.
+    delay_in_broker: timedelta = timedelta(minutes=2)
     batch: int = 50
     lease: timedelta = timedelta(seconds=10)
     poll_interval: timedelta = timedelta(milliseconds=100)
@@ -57,6 +60,8 @@ class BusOptions:
             raise ValueError("PARTITIONS must be between 1 and 1024")
         if not 1 <= self.batch <= 1000:
             raise ValueError("BATCH must be between 1 and 1000")
+        if not timedelta(0) <= self.delay_in_broker <= LONGEST_DELAY:
+            raise ValueError(f"DELAY_IN_BROKER must be between 0 and {LONGEST_DELAY.days} days")
         if self.lease < timedelta(seconds=2):
             raise ValueError("LEASE must be at least 2 s: it is renewed at a third of itself")
         if self.poll_interval < timedelta(milliseconds=5):

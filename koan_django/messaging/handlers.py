@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from koan_django.core.exceptions import RegistrationError
 from koan_django.core.registry import origin_of
+from koan_django.core.retry import RetryPolicy
 
 from .conf import options
 from .messages import Message
@@ -15,8 +16,6 @@ from .objections import objections, positional
 from .routing import matches, specificity
 
 if TYPE_CHECKING:
-    from koan_django.core.retry import RetryPolicy
-
     from .envelope import Context, Envelope
 
 X = TypeVar("X")
@@ -37,6 +36,7 @@ class Handler:
     batch: int | None
     atomic: bool
     max_attempts: int | None
+    declared_retry: RetryPolicy | None
     pinned: bool
     takes_context: bool
     origin: str
@@ -65,8 +65,8 @@ class Handler:
 
     @property
     def retry(self) -> RetryPolicy:
-        """The policy of its bus."""
-        return options().buses[self.bus].retry
+        """Its own policy, or that of its bus."""
+        return self.declared_retry or options().buses[self.bus].retry
 
     def receives(self, alias: str) -> bool:
         """Whether a message with ``alias`` is for this handler."""
@@ -102,6 +102,7 @@ def handler(
     batch: None = ...,
     atomic: bool = ...,
     max_attempts: int | None = ...,
+    retry: RetryPolicy | None = ...,
 ) -> Accepts[M]: ...
 @overload
 def handler(
@@ -113,6 +114,7 @@ def handler(
     batch: int,
     atomic: bool = ...,
     max_attempts: int | None = ...,
+    retry: RetryPolicy | None = ...,
 ) -> Accepts[list[M]]: ...
 @overload
 def handler(
@@ -124,6 +126,7 @@ def handler(
     batch: None = ...,
     atomic: bool = ...,
     max_attempts: int | None = ...,
+    retry: RetryPolicy | None = ...,
 ) -> Accepts[Envelope]: ...
 @overload
 def handler(
@@ -135,6 +138,7 @@ def handler(
     batch: int,
     atomic: bool = ...,
     max_attempts: int | None = ...,
+    retry: RetryPolicy | None = ...,
 ) -> Accepts[list[Envelope]]: ...
 def handler(
     message: type[Message] | str,
@@ -145,16 +149,18 @@ def handler(
     batch: int | None = None,
     atomic: bool = True,
     max_attempts: int | None = None,
+    retry: RetryPolicy | None = None,
 ) -> Accepts[Any]:
     """Receive a message class, or every alias that a pattern matches, in ``group``.
 
     Each group gets a copy of a message; within a group one handler gets it. ``batch`` hands over lists of up to that
     many, in one transaction. ``atomic=False`` is for long work: it runs outside a transaction, claimed by a lease
-    when the inbox is installed. ``name`` pins the identity under which the inbox remembers it.
+    when the inbox is installed. ``retry`` is its own policy in place of the bus's, ``max_attempts`` no more than
+    another number of attempts. ``name`` pins the identity under which the inbox remembers it.
     """
 
     def register(function: Callable[..., Any]) -> None:
-        _add(_described(function, message, group, bus, name, batch, atomic, max_attempts))
+        _add(_described(function, message, group, bus, name, batch, atomic, max_attempts, retry))
 
     return Accepts(register)
 
@@ -162,6 +168,11 @@ def handler(
 def every() -> list[Handler]:
     """Return all handlers, in the order of their declaration."""
     return list(_handlers.values())
+
+
+def named(name: str) -> Handler | None:
+    """Return the handler called ``name``."""
+    return _handlers.get(name)
 
 
 def on_bus(bus: str) -> dict[str, list[Handler]]:
@@ -210,9 +221,10 @@ def _described(
     batch: int | None,
     atomic: bool,
     max_attempts: int | None,
+    retry: RetryPolicy | None,
 ) -> Handler:
     origin = origin_of(function)
-    for why in objections(function, message, group, name or origin, batch, atomic, max_attempts):
+    for why in objections(function, message, group, name or origin, batch, atomic, max_attempts, retry):
         raise RegistrationError(f"{origin} cannot be a handler", why=why)
     return Handler(
         name=name or origin,
@@ -224,6 +236,7 @@ def _described(
         batch=batch,
         atomic=atomic,
         max_attempts=max_attempts,
+        declared_retry=retry,
         pinned=name is not None,
         takes_context=len(positional(function)) == 2,
         origin=origin,

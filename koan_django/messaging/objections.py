@@ -6,6 +6,8 @@ import inspect
 import re
 from typing import TYPE_CHECKING, Any
 
+from koan_django.core.retry import RetryPolicy
+
 from .conf import GROUP
 from .messages import Message, is_abstract
 
@@ -25,6 +27,7 @@ def objections(
     batch: int | None,
     atomic: bool,
     max_attempts: int | None,
+    retry: object,
 ) -> Iterator[str]:
     """Yield what is wrong with a declaration."""
     if inspect.isclass(function) or not callable(function):
@@ -50,6 +53,10 @@ def objections(
         yield "a batch is one transaction: leave out atomic=False"
     if max_attempts is not None and max_attempts < 1:
         yield "max_attempts must be at least 1"
+    if retry is not None and not isinstance(retry, RetryPolicy):
+        yield f"retry={retry!r} is not a RetryPolicy"
+    elif retry is not None and max_attempts is not None:
+        yield "the number of attempts is part of retry=: leave out max_attempts"
 
 
 def _signature_objections(function: Callable[..., Any]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
 from django.db import DatabaseError
+from django.utils import timezone
 
 from koan_django.core.breaker import BreakerOpenError, breaker
 from koan_django.core.circuits import BreakerPolicy
@@ -20,6 +21,7 @@ from .base import Bus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from koan_django.core.circuits import Permit
     from koan_django.messaging.conf import BusOptions
@@ -58,25 +60,33 @@ class BrokerBus(Bus):
         self.breaker = breaker(f"messaging.{alias}", POLICY, origin=__name__)
 
     @abstractmethod
-    def publish(self, envelopes: Sequence[Envelope]) -> list[Outcome]:
-        """Publish and wait for the broker's answers, in order. Does not raise for a broker that is away."""
+    def publish(self, envelopes: Sequence[Envelope], delay: timedelta | None = None) -> list[Outcome]:
+        """Publish and wait for the broker's answers, in order. Does not raise for a broker that is away.
+
+        With a ``delay`` that it :meth:`can_delay` the broker keeps them for so long.
+        """
+
+    def can_delay(self, envelopes: Sequence[Envelope], delay: timedelta) -> bool:
+        """Whether the broker itself can keep ``envelopes`` for ``delay``."""
+        return False
 
     def send(self, envelopes: Sequence[Envelope], due: Due) -> list[Receipt]:
-        if due is not None or outbox.must_store(self.alias, envelopes):
+        delay = (_from_now(due) or None) if due is not None else None
+        if outbox.must_store(self.alias, envelopes) or (delay is not None and not self.can_delay(envelopes, delay)):
             return outbox.store(self.alias, envelopes, due)
         try:
             permit = self.breaker.admit()
         except BreakerOpenError as error:  # another process has found out already: nobody waits for the broker
-            return outbox.store(self.alias, envelopes, None, error=str(error))
-        return self._settle(envelopes, self._attempt(permit, envelopes))
+            return outbox.store(self.alias, envelopes, due, error=str(error))
+        return self._settle(envelopes, due, self._attempt(permit, envelopes, delay))
 
     def cancel(self, message_id: str) -> bool:
         return outbox.cancel(self.alias, message_id)
 
-    def _attempt(self, permit: Permit, envelopes: Sequence[Envelope]) -> list[Outcome]:
+    def _attempt(self, permit: Permit, envelopes: Sequence[Envelope], delay: timedelta | None) -> list[Outcome]:
         """Publish, and tell the breaker whether the broker answered."""
         try:
-            outcomes = self.publish(envelopes)
+            outcomes = self.publish(envelopes, delay)
         except BaseException as error:
             self.breaker.conclude(permit, error)
             raise
@@ -87,7 +97,7 @@ class BrokerBus(Bus):
             self.breaker.failed(permit, silent.reason)
         return outcomes
 
-    def _settle(self, envelopes: Sequence[Envelope], outcomes: list[Outcome]) -> list[Receipt]:
+    def _settle(self, envelopes: Sequence[Envelope], due: Due, outcomes: list[Outcome]) -> list[Receipt]:
         """Record what was confirmed, keep what was not; then report what can reach nobody."""
         pairs = list(zip(envelopes, outcomes, strict=True))
         confirmed = [envelope for envelope, outcome in pairs if outcome.state == "confirmed"]
@@ -95,7 +105,7 @@ class BrokerBus(Bus):
         receipts = {envelope.id: Receipt(envelope.id, "published", self.alias) for envelope in confirmed}
         kept = [(e, o) for e, o in pairs if o.state in ("refused", "unknown", "unsent")]
         if kept:
-            stored = outbox.store(self.alias, [e for e, _ in kept], None, error=kept[0][1].reason)
+            stored = outbox.store(self.alias, [e for e, _ in kept], due, error=kept[0][1].reason)
             receipts.update({receipt.id: receipt for receipt in stored})
         for envelope, outcome in pairs:
             if outcome.state in ("returned", "impossible"):
@@ -122,3 +132,7 @@ class BrokerBus(Bus):
             why=f"{outcome.reason}: nobody has bound one",
             fix=f"Start a worker whose handlers receive it: it declares the queues.{others}",
         )
+
+
+def _from_now(due: datetime | timedelta) -> timedelta:
+    return due if isinstance(due, timedelta) else max(due - timezone.now(), timedelta(0))

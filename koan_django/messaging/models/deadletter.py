@@ -23,6 +23,7 @@ class DeadLetter(StoredEnvelope):
         UNHANDLED = "unhandled", _("no handler in the group")
         PERMANENT = "permanent", _("the handler refused it for good")
         EXHAUSTED = "exhausted", _("every attempt failed")
+        UNROUTABLE = "unroutable", _("no group receives it any more")
         BROKER = "broker", _("the broker gave up on it")
 
     state = models.CharField(_("state"), max_length=9, choices=State.choices, default=State.DEAD)

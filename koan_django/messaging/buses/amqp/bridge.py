@@ -48,6 +48,14 @@ def dead_headers(verdict: Verdict, *, brief: bool = False) -> dict[str, str]:
     }
 
 
+_ORPHANED = Verdict(
+    outcome="dead",
+    reason="unroutable",
+    error_type="unroutable",
+    error="no group received it when its delay was over",
+)
+
+
 class _Arrived(NamedTuple):
     tag: int
     delivery: Delivery
@@ -70,6 +78,8 @@ class DeadLetterBridge:
         channel.basic_qos(0, PREFETCH, False)
         for group in groups:
             channel.basic_consume(self._bus.names.dead(group), callback=partial(self._on_message, group))
+        if self._bus.options.delay_in_broker:
+            channel.basic_consume(self._bus.names.orphans, callback=self._on_orphan)
 
     def turn(self, turn: Callable[[], AbstractContextManager[None]]) -> str:
         """Write what arrived, inside a database turn of the consuming thread, then acknowledge it.
@@ -100,6 +110,11 @@ class DeadLetterBridge:
         headers = message.properties.get("application_headers") or {}
         delivery = Delivery(from_amqp(message, group), self._bus.alias, group)
         self._arrived.append(_Arrived(message.delivery_tag, delivery, _verdict(headers)))
+
+    def _on_orphan(self, message: Any) -> None:
+        """A delayed message whose time came, and nobody receives it any more; it is nobody's failure."""
+        delivery = Delivery(from_amqp(message, ""), self._bus.alias, "")
+        self._arrived.append(_Arrived(message.delivery_tag, delivery, _ORPHANED))
 
     @transaction.atomic
     def _write(self, dead: list[tuple[Delivery, Verdict]]) -> None:

@@ -14,10 +14,11 @@ from .link import Link
 from .names import Names
 from .properties import to_amqp
 from .publisher import Publisher
-from .topology import topology_of
+from .topology import delay_header, steps_of, topology_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import timedelta
 
     from koan_django.messaging.conf import BusOptions
     from koan_django.messaging.consumer import Consumer
@@ -53,8 +54,16 @@ class AmqpBus(BrokerBus):
                 self._publishers[pid] = found
             return found
 
-    def publish(self, envelopes: Sequence[Envelope]) -> list[Outcome]:
-        return self.publisher.publish([(*self.address(envelope), to_amqp(envelope)) for envelope in envelopes])
+    def publish(self, envelopes: Sequence[Envelope], delay: timedelta | None = None) -> list[Outcome]:
+        if delay is None:
+            return self.publisher.publish([(*self.address(each), to_amqp(each)) for each in envelopes])
+        steps = steps_of(delay)
+        exchange, headers = self.names.delay(steps[0]), {delay_header(step): True for step in steps}
+        return self.publisher.publish([(exchange, each.routing_key, to_amqp(each, headers)) for each in envelopes])
+
+    def can_delay(self, envelopes: Sequence[Envelope], delay: timedelta) -> bool:
+        """On the ladder, for so long as it reaches. It leads to whoever receives the alias, not to one group."""
+        return delay <= self.options.delay_in_broker and not any(each.group for each in envelopes)
 
     def address(self, envelope: Envelope) -> tuple[str, str]:
         """Return exchange and routing key: the topic exchange, or one group's queue by the default exchange."""

@@ -31,3 +31,17 @@ class Names:
     def retry(self, wait: timedelta) -> str:
         """The exchange and queue where messages wait before another attempt."""
         return f"{self.prefix}.retry.{wait.total_seconds():g}"
+
+    def delay(self, level: int) -> str:
+        """The exchange and queue where delayed messages wait for 2 to the power of ``level`` seconds."""
+        return f"{self.prefix}.delay.{level}"
+
+    @property
+    def delayed(self) -> str:
+        """The topic exchange to which delayed messages come when their time is over."""
+        return f"{self.prefix}.delayed"
+
+    @property
+    def orphans(self) -> str:
+        """The exchange and queue of delayed messages that no group receives any more."""
+        return f"{self.prefix}.orphans"

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from koan_django.core.telemetry import emit
+from koan_django.messaging import handlers
 from koan_django.messaging.envelope import Delivery
 from koan_django.messaging.exceptions import PublishError
 from koan_django.messaging.verdicts import Verdict
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import timedelta
 
+    from koan_django.core.retry import RetryPolicy
     from koan_django.messaging.buses.broker import Outcome
 
     from .bus import AmqpBus
@@ -96,19 +98,28 @@ class Outlet:
             message = to_amqp(delivery.envelope, dead_headers(verdict, brief=parcel.bare), bare=parcel.bare)
         else:
             tried = delivery.envelope.next_attempt() if verdict.outcome == "retry" else delivery.envelope
-            exchange, key = names.retry(self._bucket(verdict.wait)), names.group(delivery.group)
+            exchange, key = self._way_back(verdict, names.group(delivery.group))
             message = to_amqp(tried, bare=parcel.bare)
         self._bus.publisher.submit([Publication(exchange, key, message, partial(self._answered, parcel))])
 
-    def _bucket(self, wait: timedelta) -> timedelta:
-        """The longest bucket within ``wait``, or at random the next one: a bucket cannot be jittered."""
-        steps = self._bus.options.retry.steps()
-        index = max((i for i, step in enumerate(steps) if step <= wait), default=0)
-        if index + 1 < len(steps) and random.random() < self._bus.options.retry.jitter:  # noqa: S311  # spreads load
-            index += 1
-        return steps[index]
+    def _way_back(self, verdict: Verdict, queue: str) -> tuple[str, str]:
+        """Exchange and routing key: by a bucket to ``queue``, or straight to its end."""
+        if not verdict.wait:
+            return "", queue
+        found = handlers.named(verdict.handler)
+        policy = found.retry if found else self._bus.options.retry
+        return self._bus.names.retry(_bucket(policy, verdict.wait)), queue
 
     def _answered(self, parcel: _Parcel, outcome: Outcome) -> None:
         """Called on the publisher's thread."""
         self._answers.append((parcel, outcome))
         self._wake()
+
+
+def _bucket(policy: RetryPolicy, wait: timedelta) -> timedelta:
+    """The longest bucket within ``wait``, or at random the next one: a bucket cannot be jittered."""
+    steps = policy.steps()
+    index = max((i for i, step in enumerate(steps) if step <= wait), default=0)
+    if index + 1 < len(steps) and random.random() < policy.jitter:  # noqa: S311  # spreads load
+        index += 1
+    return steps[index]

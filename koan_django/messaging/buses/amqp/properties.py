@@ -14,20 +14,22 @@ from koan_django.messaging import envelope as wire
 from koan_django.messaging.cleaning import clean_headers, identifier
 from koan_django.messaging.envelope import Envelope
 
+from .topology import DELAY
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PERSISTENT = 2
 ROUTING_KEY = "koan-routing-key"
 #: Headers of the broker and of our own bookkeeping, which must not pile up on a message that is published again.
-_TRANSIENT = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "koan-dead-")
+_TRANSIENT = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "koan-dead-", DELAY)
 #: Short strings on the wire have a length of one byte.
 _SHORT = 255
 _LONGEST = 2**31 - 1
 _PARTITION = re.compile(r"\.p\d*$")
 
 
-def to_amqp(envelope: Envelope, extra: Mapping[str, str] | None = None, *, bare: bool = False) -> Message:
+def to_amqp(envelope: Envelope, extra: Mapping[str, str | bool] | None = None, *, bare: bool = False) -> Message:
     """Return a persistent message; ``extra`` headers are added.
 
     ``bare`` leaves out the headers that are not ours, for a stranger's message that has no room for ``extra``.

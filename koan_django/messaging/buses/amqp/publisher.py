@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from amqp import spec
 from amqp.basic_message import Message
-from amqp.exceptions import FrameSyntaxError
+from amqp.exceptions import ChannelError, FrameSyntaxError
 
 from koan_django.core.redaction import redact_text
 from koan_django.messaging.buses.broker import Outcome
 
 from .link import Link
 from .properties import header_size
-from .topology import Topology, declare, main_exchange
+from .topology import Topology, declare, delay_topology, main_exchange
 
 if TYPE_CHECKING:
     from koan_django.messaging.conf import BusOptions
@@ -88,6 +88,9 @@ class Publisher(threading.Thread):
     def __init__(self, options: BusOptions, names: Names) -> None:
         super().__init__(name="koan-publisher", daemon=True)
         self._names = names
+        self._ladder = delay_topology(names, options.delay_in_broker)
+        #: Exchanges of the ladder, until they are declared: by the first delayed message of a connection.
+        self._undeclared: frozenset[str] = frozenset()
         self._timeout = options.confirm_timeout.total_seconds()
         self._link = Link(options.url or "", "publisher")
         self._queue: deque[Publication] = deque()
@@ -176,6 +179,7 @@ class Publisher(threading.Thread):
         channel.events["basic_nack"].add(self._on_nack)
         channel.events["basic_return"].add(self._on_return)
         self._channel, self._tag = channel, 0
+        self._undeclared = frozenset(exchange.name for exchange in self._ladder.exchanges)
         self._wanted.clear()
         self._unreachable, self._backoff, self.error = False, MIN_BACKOFF_SECONDS, ""
 
@@ -195,6 +199,9 @@ class Publisher(threading.Thread):
         if size > room:  # the broker would close the connection, with everything in flight on it
             publication.done(Outcome("impossible", f"its headers of {size} bytes exceed the broker's {room}"))
             return
+        if publication.exchange in self._undeclared and (why := self._declare_ladder()):
+            publication.done(Outcome("refused", why))
+            return
         publication.deadline = time.monotonic() + self._timeout
         self._tag += 1
         self._in_flight[self._tag] = publication
@@ -206,6 +213,17 @@ class Publisher(threading.Thread):
             del self._in_flight[self._tag]
             self._tag -= 1
             publication.done(Outcome("impossible", f"it cannot be written: {type(error).__name__}: {error}"))
+
+    def _declare_ladder(self) -> str:
+        """Declare where delayed messages wait; return why that cannot be, or nothing."""
+        channel = self._link.channel()
+        try:
+            declare(channel, self._ladder)
+        except ChannelError as error:
+            return redact_text(f"the ladder of delays cannot be declared: {error}")
+        channel.close()
+        self._undeclared = frozenset()
+        return ""
 
     def _patience(self) -> float:
         """How long to wait for frames: until the oldest confirm is due."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import ceil
 from typing import TYPE_CHECKING, Any, Literal
 
 from koan_django.messaging.routing import binding_key
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 DELIVERY_LIMIT = 100
 #: RabbitMQ 4 has a limit of 20 where none is given, and drops what exceeds it where there are no dead letters.
 NEVER = 2_000_000_000
+DELAY = "koan-delay-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +68,11 @@ class Topology:
 
 def topology_of(names: Names, options: BusOptions, groups: Mapping[str, Sequence[Handler]]) -> Topology:
     """Return all that a bus needs whose handlers are ``groups``."""
-    found = Topology(exchanges=(main_exchange(names),))
+    found = Topology(exchanges=(main_exchange(names),)) + delay_topology(names, options.delay_in_broker)
+    sources = [names.exchange, names.delayed] if options.delay_in_broker else [names.exchange]
     for group, members in groups.items():
-        found += group_topology(names, group, [member.binding for member in members])
-    return found + retry_topology(names, options.retry.steps())
+        found += group_topology(names, group, [member.binding for member in members], sources)
+    return found + retry_topology(names, waits(options, groups))
 
 
 def main_exchange(names: Names) -> Exchange:
@@ -77,7 +80,13 @@ def main_exchange(names: Names) -> Exchange:
     return Exchange(names.exchange, "topic")
 
 
-def group_topology(names: Names, group: str, patterns: Iterable[str]) -> Topology:
+def waits(options: BusOptions, groups: Mapping[str, Sequence[Handler]]) -> list[timedelta]:
+    """Return how long messages wait between attempts, by the policies of the bus and its handlers, shortest first."""
+    policies = [options.retry, *(member.retry for members in groups.values() for member in members)]
+    return sorted({step for policy in policies for step in policy.steps()})
+
+
+def group_topology(names: Names, group: str, patterns: Iterable[str], sources: Iterable[str]) -> Topology:
     """Return a group's queue with its bindings, and the queue of its dead letters."""
     dead = Queue(names.dead(group), {"x-queue-type": "quorum", "x-delivery-limit": NEVER})
     queue = Queue(
@@ -88,8 +97,9 @@ def group_topology(names: Names, group: str, patterns: Iterable[str]) -> Topolog
             "x-delivery-limit": DELIVERY_LIMIT,
         },
     )
-    bindings = (Binding(names.exchange, queue.name, binding_key(pattern)) for pattern in dict.fromkeys(patterns))
-    return Topology(queues=(dead, queue), bindings=tuple(bindings))
+    keys = [binding_key(pattern) for pattern in dict.fromkeys(patterns)]
+    bindings = tuple(Binding(source, queue.name, key) for source in sources for key in keys)
+    return Topology(queues=(dead, queue), bindings=bindings)
 
 
 def retry_topology(names: Names, waits: Iterable[timedelta]) -> Topology:
@@ -107,6 +117,44 @@ def retry_topology(names: Names, waits: Iterable[timedelta]) -> Topology:
             (Binding(name, name, ""),),
         )
     return found
+
+
+def delay_topology(names: Names, longest: timedelta) -> Topology:
+    """Return the ladder on which messages wait for up to ``longest``, in whole seconds.
+
+    A step holds messages for a power of two of seconds. A message carries a header for each step at which it is to
+    wait, is published to the exchange of the highest of them and goes down by itself: the exchange of a step leads to
+    its queue by that header, and else, as its alternate exchange, to the step below; the queue dead-letters there. The
+    routing key stays what it is. Whatever no group receives in the end goes to the orphans; the queues would try to
+    dead-letter it without end, and hold up what is behind it.
+    """
+    if not longest:
+        return Topology()
+    found = Topology(
+        (Exchange(names.orphans, "fanout"), Exchange(names.delayed, "topic", {"alternate-exchange": names.orphans})),
+        (Queue(names.orphans, {"x-queue-type": "quorum", "x-delivery-limit": NEVER}),),
+        (Binding(names.orphans, names.orphans, ""),),
+    )
+    for level in range(int(longest.total_seconds()).bit_length()):
+        name, below = names.delay(level), names.delay(level - 1) if level else names.delayed
+        queue = {**at_least_once(), "x-dead-letter-exchange": below, "x-message-ttl": 1000 << level}
+        found += Topology(
+            (Exchange(name, "headers", {"alternate-exchange": below}),),
+            (Queue(name, queue),),
+            (Binding(name, name, "", {"x-match": "all", delay_header(level): True}),),
+        )
+    return found
+
+
+def steps_of(delay: timedelta) -> list[int]:
+    """Return the steps of the ladder at which a message waits, the highest first; a begun second is waited for."""
+    seconds = max(ceil(delay.total_seconds()), 1)
+    return [level for level in reversed(range(seconds.bit_length())) if seconds >> level & 1]
+
+
+def delay_header(level: int) -> str:
+    """Return the header of a message that is to wait at a step of the ladder."""
+    return f"{DELAY}{level}"
 
 
 def at_least_once() -> dict[str, Any]:
