@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 from django.db import connections
+
+logger = logging.getLogger(__name__)
 
 
 def keep_usable() -> None:
@@ -22,3 +25,17 @@ def keep_usable() -> None:
             connection.close()
         else:
             connection.errors_occurred = False
+
+
+def renew() -> None:
+    """Give this thread fresh connections after an exception that came out of a signal.
+
+    It may have struck between a ``BEGIN`` and the line that remembers it: the transaction would stay open, with its
+    locks, on a connection that believes it has none.
+    """
+    for connection in connections.all(initialized_only=True):
+        try:
+            connection.close()
+        except Exception:
+            logger.exception("The connection %s did not close", connection.alias)
+        del connections[connection.alias]

@@ -48,6 +48,9 @@ class BusOptions:
     batch: int = 50
     lease: timedelta = timedelta(seconds=10)
     poll_interval: timedelta = timedelta(milliseconds=100)
+    #: Of handlers that declare none.
+    time_limit: timedelta | None = None
+    soft_time_limit: timedelta | None = None
 
     def __post_init__(self) -> None:
         if self.url is not None and self.scheme not in SCHEMES:  # the URL itself is not shown, it may hold a password
@@ -66,6 +69,10 @@ class BusOptions:
             raise ValueError("LEASE must be at least 2 s: it is renewed at a third of itself")
         if self.poll_interval < timedelta(milliseconds=5):
             raise ValueError("POLL_INTERVAL must be at least 5 ms")
+        if any(limit is not None and limit <= timedelta(0) for limit in (self.time_limit, self.soft_time_limit)):
+            raise ValueError("TIME_LIMIT and SOFT_TIME_LIMIT must be above 0")
+        if self.time_limit and self.soft_time_limit and self.soft_time_limit >= self.time_limit:
+            raise ValueError("SOFT_TIME_LIMIT must be shorter than TIME_LIMIT, which kills")
         if self.confirm_timeout < timedelta(milliseconds=100):
             raise ValueError("CONFIRM_TIMEOUT must be at least 100 ms")
 

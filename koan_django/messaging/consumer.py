@@ -11,6 +11,8 @@ import threading
 import time
 from abc import abstractmethod
 from collections import deque
+from dataclasses import replace
+from functools import lru_cache, partial
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,7 @@ from koan_django.core.threads import DatabaseThread
 from . import events, handlers
 from .buses.base import Batch
 from .exceptions import WorkerLostError
+from .limits import NO_LIMITS, overdue
 from .pacing import Pace, parts
 from .verdicts import Verdict, failed
 
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
     from .buses.base import Bus, Pool
     from .envelope import Delivery
+    from .limits import Limits, Overdue
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +65,8 @@ class Consumer(DatabaseThread):
         self._again: deque[Batch] = deque()
         groups = handlers.on_bus(bus.alias)
         self.groups: deque[str] = deque(groups)
+        self._limits_of = lru_cache(maxsize=4096)(self._find_limits)
+        self._told: set[Overdue] = set()
         wanted = {group: max(member.batch or 1 for member in members) for group, members in groups.items()}
         self._pace = Pace(wanted, bus.options.batch)
 
@@ -123,6 +129,7 @@ class Consumer(DatabaseThread):
     def _loop(self) -> None:
         while True:
             busy = self._settle_done()
+            self._tell_overdue()
             self.keep()
             if not self.draining.is_set():
                 busy = self._fill() or busy
@@ -131,6 +138,13 @@ class Consumer(DatabaseThread):
             if self._is_over():
                 return
             self.idle(busy)
+
+    def _tell_overdue(self) -> None:
+        """Log each call that is over its time limit and goes on, once. Children end theirs."""
+        late = set(overdue(self.bus.alias))
+        for each in late - self._told:
+            logger.warning("%s; this pool cannot end it", each)
+        self._told = late
 
     def _is_over(self) -> bool:
         return self.stopping.is_set() or (self.draining.is_set() and not self.unfinished())
@@ -166,8 +180,9 @@ class Consumer(DatabaseThread):
             return health.Finding(name, "degraded", "starting", critical=True, data=data)
         if not (self.consuming and self.is_alive()):
             return health.Finding(name, "unhealthy", self.error or "not consuming", critical=True, data=data)
-        if self.trouble or self.draining.is_set():
-            return health.Finding(name, "degraded", self.trouble or "draining", critical=True, data=data)
+        late = "; ".join(map(str, overdue(self.bus.alias)))
+        if self.trouble or late or self.draining.is_set():
+            return health.Finding(name, "degraded", self.trouble or late or "draining", critical=True, data=data)
         return health.Finding(name, "healthy", "consuming", critical=True, data=data)
 
     def _fill(self) -> bool:
@@ -193,9 +208,14 @@ class Consumer(DatabaseThread):
 
     def _take(self, group: str) -> bool:
         """Fetch deliveries of ``group`` and hand them over; what is too large for one batch waits for its turn."""
-        fetched = parts(self.fetch(group, self._pace.limit(group)))
-        self._again.extend(Batch(self.bus.alias, group, part) for part in fetched[1:])
-        return bool(fetched) and self._submit(Batch(self.bus.alias, group, fetched[0]))
+        fetched = parts(self.fetch(group, self._pace.limit(group)), partial(self._limits_of, group))
+        batches = [Batch(self.bus.alias, group, part, limits) for limits, part in fetched]
+        self._again.extend(batches[1:])
+        return bool(batches) and self._submit(batches[0])
+
+    def _find_limits(self, group: str, alias: str) -> Limits:
+        found = handlers.find(self.bus.alias, group, alias)
+        return found.limits if found else NO_LIMITS
 
     def _has_room(self) -> bool:
         return len(self.in_flight) < self.pool.size + AHEAD
@@ -219,7 +239,7 @@ class Consumer(DatabaseThread):
         while self._done:
             number, verdicts = self._done.popleft()
             self._judged[number] = self._judge(self.in_flight[number], verdicts)
-        settled = [pair for pairs in self._judged.values() for pair in pairs]
+        settled = [pair for pairs in self._judged.values() for pair in pairs if pair[1].outcome != "alone"]
         if settled:
             with span("messaging.settle", bus=self.bus.alias, messages=len(settled)):
                 _BEFORE_SETTLE()
@@ -228,18 +248,18 @@ class Consumer(DatabaseThread):
         judged, self._judged = self._judged, {}
         for number, pairs in judged.items():  # only now: a drain must not end before its work is settled
             batch = self.in_flight.pop(number)
-            if not pairs:
-                self._again.extend(Batch(batch.bus, batch.group, (each,)) for each in batch.deliveries)
+            alone = [delivery for delivery, verdict in pairs if verdict.outcome == "alone"]
+            self._again.extend(replace(batch, deliveries=(each,)) for each in alone)
         return bool(judged)
 
     def _judge(self, batch: Batch, verdicts: list[Verdict] | None) -> list[tuple[Delivery, Verdict]]:
-        """Pair deliveries with verdicts. A batch of several whose child died gets none, and is run one by one."""
+        """Pair deliveries with verdicts. Of several whose child died each is run alone."""
         if verdicts is not None and len(verdicts) == len(batch.deliveries):
             self._pace.note(batch.group, verdicts[0].seconds)
             return list(zip(batch.deliveries, verdicts, strict=True))
         emit("messaging.child_lost", bus=self.bus.alias, group=batch.group, messages=len(batch.deliveries))
         if len(batch.deliveries) > 1:
-            return []
+            return [(each, Verdict("alone")) for each in batch.deliveries]
         delivery = batch.deliveries[0]
         error = WorkerLostError(
             "the worker's child died while it handled the message",

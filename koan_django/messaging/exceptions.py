@@ -47,5 +47,11 @@ class WorkerLostError(MessagingError):
     transient: ClassVar[bool] = True
 
 
+class TimeLimitError(MessagingError):
+    """A handler ran longer than its time limit."""
+
+    transient: ClassVar[bool] = True
+
+
 class CapabilityError(MessagingError):
     """The bus cannot do what was asked of it."""

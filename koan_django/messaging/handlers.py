@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from koan_django.core.exceptions import RegistrationError
@@ -11,8 +13,9 @@ from koan_django.core.registry import origin_of
 from koan_django.core.retry import RetryPolicy
 
 from .conf import options
+from .limits import Limits, combined, duration
 from .messages import Message
-from .objections import objections, positional
+from .objections import limit_objections, objections, positional
 from .routing import matches, specificity
 
 if TYPE_CHECKING:
@@ -37,6 +40,8 @@ class Handler:
     atomic: bool
     max_attempts: int | None
     declared_retry: RetryPolicy | None
+    time_limit: timedelta | None
+    soft_time_limit: timedelta | None
     pinned: bool
     takes_context: bool
     origin: str
@@ -67,6 +72,12 @@ class Handler:
     def retry(self) -> RetryPolicy:
         """Its own policy, or that of its bus."""
         return self.declared_retry or options().buses[self.bus].retry
+
+    @property
+    def limits(self) -> Limits:
+        """How long one call may take: its own limits, else those of its bus."""
+        bus = options().buses[self.bus]
+        return combined(self.soft_time_limit or bus.soft_time_limit, self.time_limit or bus.time_limit)
 
     def receives(self, alias: str) -> bool:
         """Whether a message with ``alias`` is for this handler."""
@@ -103,6 +114,8 @@ def handler(
     atomic: bool = ...,
     max_attempts: int | None = ...,
     retry: RetryPolicy | None = ...,
+    time_limit: float | timedelta | None = ...,
+    soft_time_limit: float | timedelta | None = ...,
 ) -> Accepts[M]: ...
 @overload
 def handler(
@@ -115,6 +128,8 @@ def handler(
     atomic: bool = ...,
     max_attempts: int | None = ...,
     retry: RetryPolicy | None = ...,
+    time_limit: float | timedelta | None = ...,
+    soft_time_limit: float | timedelta | None = ...,
 ) -> Accepts[list[M]]: ...
 @overload
 def handler(
@@ -127,6 +142,8 @@ def handler(
     atomic: bool = ...,
     max_attempts: int | None = ...,
     retry: RetryPolicy | None = ...,
+    time_limit: float | timedelta | None = ...,
+    soft_time_limit: float | timedelta | None = ...,
 ) -> Accepts[Envelope]: ...
 @overload
 def handler(
@@ -139,6 +156,8 @@ def handler(
     atomic: bool = ...,
     max_attempts: int | None = ...,
     retry: RetryPolicy | None = ...,
+    time_limit: float | timedelta | None = ...,
+    soft_time_limit: float | timedelta | None = ...,
 ) -> Accepts[list[Envelope]]: ...
 def handler(
     message: type[Message] | str,
@@ -150,6 +169,8 @@ def handler(
     atomic: bool = True,
     max_attempts: int | None = None,
     retry: RetryPolicy | None = None,
+    time_limit: float | timedelta | None = None,
+    soft_time_limit: float | timedelta | None = None,
 ) -> Accepts[Any]:
     """Receive a message class, or every alias that a pattern matches, in ``group``.
 
@@ -157,10 +178,14 @@ def handler(
     many, in one transaction. ``atomic=False`` is for long work: it runs outside a transaction, claimed by a lease
     when the inbox is installed. ``retry`` is its own policy in place of the bus's, ``max_attempts`` no more than
     another number of attempts. ``name`` pins the identity under which the inbox remembers it.
+
+    One call may take ``time_limit`` (seconds or a duration); then its process is killed. ``soft_time_limit``, which is
+    shorter, raises :class:`celery.exceptions.SoftTimeLimitExceeded` in it. Prefork pools alone can do either.
     """
+    hard, soft = duration(time_limit), duration(soft_time_limit)
 
     def register(function: Callable[..., Any]) -> None:
-        _add(_described(function, message, group, bus, name, batch, atomic, max_attempts, retry))
+        _add(_described(function, message, group, bus, name, batch, atomic, max_attempts, retry, hard, soft))
 
     return Accepts(register)
 
@@ -222,9 +247,12 @@ def _described(
     atomic: bool,
     max_attempts: int | None,
     retry: RetryPolicy | None,
+    time_limit: timedelta | None,
+    soft_time_limit: timedelta | None,
 ) -> Handler:
     origin = origin_of(function)
-    for why in objections(function, message, group, name or origin, batch, atomic, max_attempts, retry):
+    found = objections(function, message, group, name or origin, batch, atomic, max_attempts, retry)
+    for why in chain(found, limit_objections(time_limit, soft_time_limit)):
         raise RegistrationError(f"{origin} cannot be a handler", why=why)
     return Handler(
         name=name or origin,
@@ -237,6 +265,8 @@ def _described(
         atomic=atomic,
         max_attempts=max_attempts,
         declared_retry=retry,
+        time_limit=time_limit,
+        soft_time_limit=soft_time_limit,
         pinned=name is not None,
         takes_context=len(positional(function)) == 2,
         origin=origin,

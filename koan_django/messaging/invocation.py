@@ -14,11 +14,12 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import async_to_sync
+from celery.exceptions import SoftTimeLimitExceeded
 from django.db import DatabaseError, InterfaceError, OperationalError, transaction
 
 from koan_django.core import faults
 from koan_django.core.context import restore
-from koan_django.core.databases import keep_usable
+from koan_django.core.databases import keep_usable, renew
 from koan_django.core.telemetry import span
 
 from . import envelope as wire
@@ -27,6 +28,7 @@ from .buses import registry
 from .envelope import Context, Delivery
 from .exceptions import UnhandledMessageError
 from .handlers import Handler
+from .limits import exceeded, noted
 from .middleware import Call, applied
 from .verdicts import Verdict, failed, postponed
 
@@ -52,13 +54,17 @@ class _Piece:
 
 @dataclass(slots=True)
 class _Run:
-    """One call of a handler. ``called`` once it really was: what failed before that is not its failure."""
+    """One call of a handler. ``called`` once it really was: what failed before that is not its failure.
+
+    ``alone`` when it is all of its batch: then a time limit that is exceeded is its own fault.
+    """
 
     bus: str
     group: str
     handler: Handler
     pieces: list[_Piece]
     called: bool = False
+    alone: bool = False
 
 
 def handle(bus: str, group: str, deliveries: Sequence[Delivery]) -> list[Verdict]:
@@ -70,6 +76,9 @@ def handle(bus: str, group: str, deliveries: Sequence[Delivery]) -> list[Verdict
         keep_usable()
         for run in _runs(bus, group, deliveries, verdicts):
             _perform(run, verdicts)
+    except SoftTimeLimitExceeded:  # of all of them together: each gets its time in a batch of its own
+        renew()
+        rest = Verdict("alone")
     except BaseException as error:
         logger.exception("Handling ended early; what was not run is looked at again in a moment")
         rest = postponed(None, error)
@@ -92,7 +101,7 @@ def _runs(bus: str, group: str, deliveries: Sequence[Delivery], verdicts: dict[i
         if run is not None and (found is not run.handler or len(run.pieces) >= (found.batch or 1)):
             yield run
             run = None
-        run = run or _Run(bus, group, found, [])
+        run = run or _Run(bus, group, found, [], alone=len(deliveries) == 1)
         run.pieces.append(piece)
     if run is not None:
         yield run
@@ -111,6 +120,12 @@ def _read(delivery: Delivery, found: Handler | None) -> Any:
 def _perform(run: _Run, verdicts: dict[int, Verdict]) -> None:
     try:
         verdicts |= _attempt(run)
+    except SoftTimeLimitExceeded as error:
+        if not run.alone:
+            raise
+        renew()
+        late = exceeded(run.handler, soft=True).with_traceback(error.__traceback__)
+        verdicts[run.pieces[0].index] = failed(run.pieces[0].delivery, run.handler, late)
     except BaseException as error:
         if not run.called and isinstance(error, OperationalError | InterfaceError):  # the database is away
             verdicts |= {piece.index: postponed(run.handler, error) for piece in run.pieces}
@@ -161,9 +176,10 @@ def _invoke(run: _Run, pieces: list[_Piece]) -> None:
     handler = run.handler
     argument: Message | list[Any] = [piece.value for piece in pieces] if handler.batch else pieces[0].value
     arguments = (argument, _context(handler, pieces[0].delivery)) if handler.takes_context else (argument,)
-    result = handler.function(*arguments)
-    if isawaitable(result):  # also of a function that only wraps a coroutine function
-        async_to_sync(_awaited)(result)
+    with noted(run.bus, handler, pieces[0].delivery):
+        result = handler.function(*arguments)
+        if isawaitable(result):  # also of a function that only wraps a coroutine function
+            async_to_sync(_awaited)(result)
 
 
 async def _awaited(result: Awaitable[object]) -> None:

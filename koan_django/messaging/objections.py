@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from koan_django.core.retry import RetryPolicy
@@ -57,6 +58,14 @@ def objections(
         yield f"retry={retry!r} is not a RetryPolicy"
     elif retry is not None and max_attempts is not None:
         yield "the number of attempts is part of retry=: leave out max_attempts"
+
+
+def limit_objections(hard: timedelta | None, soft: timedelta | None) -> Iterator[str]:
+    """Yield what is wrong with the time limits of a declaration."""
+    if any(limit is not None and limit <= timedelta(0) for limit in (hard, soft)):
+        yield "a time limit must be above 0"
+    if hard is not None and soft is not None and soft >= hard:
+        yield "soft_time_limit must be shorter than time_limit, which kills"
 
 
 def _signature_objections(function: Callable[..., Any]) -> Iterator[str]:

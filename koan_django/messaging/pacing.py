@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .limits import NO_LIMITS
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from .envelope import Delivery
+    from .limits import Limits
 
 #: A batch shares one child; a longer one would leave the others idle.
 BATCH_SECONDS = 0.02
@@ -36,15 +39,21 @@ class Pace:
         return max(self._wanted[group], min(self._most, int(BATCH_SECONDS / max(seconds, 1e-6))))
 
 
-def parts(deliveries: Sequence[Delivery]) -> list[tuple[Delivery, ...]]:
-    """Split ``deliveries`` where a batch would exceed :data:`BATCH_BYTES`; a larger message is alone in its own."""
-    found: list[list[Delivery]] = []
+def parts(
+    deliveries: Sequence[Delivery], limits_of: Callable[[str], Limits] = lambda _alias: NO_LIMITS
+) -> list[tuple[Limits, tuple[Delivery, ...]]]:
+    """Split ``deliveries`` where a batch would exceed :data:`BATCH_BYTES`; a larger message is alone in its own.
+
+    Those of a batch have the same time limits, which are looked up by alias.
+    """
+    found: list[tuple[Limits, list[Delivery]]] = []
     room = 0
     for delivery in deliveries:
         size = len(delivery.envelope.body)
-        if not found or size > room:
-            found.append([])
+        limits = limits_of(delivery.envelope.alias)
+        if not found or size > room or limits != found[-1][0]:
+            found.append((limits, []))
             room = BATCH_BYTES
-        found[-1].append(delivery)
+        found[-1][1].append(delivery)
         room -= size
-    return [tuple(part) for part in found]
+    return [(limits, tuple(part)) for limits, part in found]

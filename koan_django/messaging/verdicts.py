@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from .handlers import Handler
 
 #: ``handled`` and ``duplicate`` are over; ``postpone`` comes back in a moment without counting an attempt; ``again``
-#: was not run and is handed out again at once.
-Outcome = Literal["handled", "duplicate", "retry", "postpone", "dead", "again"]
+#: was not run and is handed out again at once; ``alone`` is run again in a batch of its own.
+Outcome = Literal["handled", "duplicate", "retry", "postpone", "dead", "again", "alone"]
 
 POSTPONE = timedelta(seconds=2)
 TRACEBACK_LENGTH = 12_000

@@ -105,8 +105,7 @@ def live(tmp_path: Path, process: StartProcess, transactional_db: None) -> Itera
     before = dict(handlers._handlers)
     from tests.integration.project import handlers as project
 
-    for function in (project.work, project.long_work):
-        _declare(function)
+    _declare(project)
     made = Live(tmp_path, process)
     yield made
     made.end()
@@ -114,11 +113,11 @@ def live(tmp_path: Path, process: StartProcess, transactional_db: None) -> Itera
     handlers._handlers.update(before)
 
 
-def _declare(function: Any) -> None:
+def _declare(project: Any) -> None:
     from koan_django.messaging import handler
-    from tests.integration.project.messages import LongWork, Work
+    from tests.integration.project.messages import LockingTrouble, LongWork, Trouble, Work
 
-    if function.__name__ == "work":
-        handler(Work, group="work", name="live.work")(function)
-    else:
-        handler(LongWork, group="long", name="live.long", atomic=False)(function)
+    handler(Work, group="work", name="live.work")(project.work)
+    handler(LongWork, group="long", name="live.long", atomic=False)(project.long_work)
+    handler(Trouble, group="trouble", name="live.trouble", atomic=False, **project.LIMITS)(project.trouble)
+    handler(LockingTrouble, group="locking", name="live.locking", **project.LIMITS)(project.locking_trouble)

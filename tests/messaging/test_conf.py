@@ -57,6 +57,7 @@ def test_a_url_that_names_no_bus_is_refused_and_not_shown(url: str, expected: st
         ("LEASE", 1, "LEASE must be at least 2 s"),
         ("POLL_INTERVAL", 0.001, "POLL_INTERVAL must be at least 5 ms"),
         ("CONFIRM_TIMEOUT", 0, "CONFIRM_TIMEOUT must be at least 100 ms"),
+        ("TIME_LIMIT", 0, "TIME_LIMIT and SOFT_TIME_LIMIT must be above 0"),
         ("PREFIX", "", "PREFIX must be"),
         ("PREFIX", "amq.koan", "PREFIX must be"),
         ("PREFIX", "a b", "PREFIX must be"),
@@ -66,6 +67,10 @@ def test_a_url_that_names_no_bus_is_refused_and_not_shown(url: str, expected: st
 )
 def test_an_option_of_a_bus_that_cannot_be_is_named(option: str, value: object, expected: str) -> None:
     assert expected in bus(**{option: value})
+
+
+def test_a_soft_time_limit_that_the_hard_one_makes_pointless_is_refused() -> None:
+    assert "SOFT_TIME_LIMIT must be shorter" in bus(TIME_LIMIT=10, SOFT_TIME_LIMIT=10)
 
 
 @pytest.mark.parametrize(

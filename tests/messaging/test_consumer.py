@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,11 +13,13 @@ from django.db import OperationalError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from koan_django.messaging import middleware, send_many
+from koan_django.core import facts
+from koan_django.messaging import limits, middleware, send_many
 from koan_django.messaging.buses.base import Batch
 from koan_django.messaging.buses.database import DatabaseConsumer
 from koan_django.messaging.envelope import Delivery, Envelope
 from koan_django.messaging.invocation import handle
+from koan_django.messaging.limits import Limits
 from koan_django.messaging.models import DeadLetter, MessageEvent, QueuedDelivery
 from koan_django.messaging.pacing import BATCH_BYTES, Pace, parts
 from koan_django.messaging.verdicts import Verdict
@@ -193,7 +196,59 @@ def test_health_says_what_a_consumer_does(use_bus: UseBus) -> None:
     assert consumer.finding().status == "unhealthy"
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_handler_on_a_thread_that_is_over_its_time_is_named_in_health_and_log(
+    use_bus: UseBus, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody can end it, so nobody claims to; it counts as handled when it returns."""
+    use_bus("database://")
+    go_on = threading.Event()
+    options = {"group": "billing", "name": "shop.slow", "soft_time_limit": 0.1, "time_limit": 60}
+    with (
+        listening(OrderPlaced, lambda message: go_on.wait(30), atomic=False, **options),
+        running() as runner,
+    ):
+        receipt = OrderPlaced(1).send()
+        expected = f"shop.slow is over its time limit of 0.1 s with the message {receipt.id}"
+        consumer = runner.consumers[0]
+        wait_until(lambda: consumer.finding().status == "degraded", 20, "health to say so")
+        assert consumer.finding().message == expected
+        wait_until(lambda: caplog.text.count(expected), 20, "the log")
+        OrderPlaced(2).send()
+        go_on.set()
+        wait_until(lambda: MessageEvent.objects.filter(kind="handled").count() == 2, 20, "both to be handled")
+        wait_until(lambda: consumer.finding().status == "healthy", 20, "health to recover")
+    assert caplog.text.count(expected) == 1
+
+
+@pytest.mark.parametrize(
+    ("enforced", "selection", "logged"), [(True, "enforced", False), (False, "watched only", True)]
+)
+def test_a_worker_says_whether_its_pool_enforces_time_limits(
+    enforced: bool, selection: str, logged: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    try:
+        limits.announce(enforced=enforced)  # without limits there is nothing to say
+        assert "messaging.limits" not in {fact.subject for fact in facts.own()}
+        with listening(OrderPlaced, group="billing", name="shop.limited", time_limit=30):
+            limits.announce(enforced=enforced)
+        fact = next(fact for fact in facts.own() if fact.subject == "messaging.limits")
+    finally:
+        facts.forget("messaging.limits")
+    assert fact.selection == selection
+    assert "shop.limited (30 s)" in fact.reason
+    assert ("Time limits are not enforced" in caplog.text) == logged
+
+
 # sizes of batches
+
+
+def test_messages_with_other_time_limits_go_in_other_batches() -> None:
+    known = {"a": Limits(1, 2), "b": Limits(1, 2), "c": Limits()}
+    deliveries = [replace(delivery(1), envelope=replace(delivery(1).envelope, alias=alias)) for alias in "abca"]
+    found = parts(deliveries, known.__getitem__)
+    aliases = [(limits, [each.envelope.alias for each in part]) for limits, part in found]
+    assert aliases == [(Limits(1, 2), ["a", "b"]), (Limits(), ["c"]), (Limits(1, 2), ["a"])]
 
 
 def delivery(size: int) -> Delivery:
@@ -203,7 +258,7 @@ def delivery(size: int) -> Delivery:
 @given(st.lists(st.sampled_from([0, 1, 1000, BATCH_BYTES // 3, BATCH_BYTES, BATCH_BYTES + 1]), max_size=12))
 def test_parts_keep_order_and_hold_no_more_than_fits_through_the_pipe(sizes: list[int]) -> None:
     deliveries = [delivery(size) for size in sizes]
-    found = parts(deliveries)
+    found = [part for _limits, part in parts(deliveries)]
     assert [each for part in found for each in part] == deliveries
     assert all(part for part in found)
     assert all(len(part) == 1 or sum(len(each.envelope.body) for each in part) <= BATCH_BYTES for part in found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
 from functools import partial, wraps
 from typing import Any, Generic, TypeVar
 
@@ -11,6 +12,8 @@ import pytest
 from koan_django.core.exceptions import RegistrationError
 from koan_django.messaging import Context, Message, handler, handlers
 from koan_django.messaging import messages as registered
+from koan_django.messaging.limits import Limits
+from koan_django.testing import override_koan
 from tests.messaging.shop import OrderPaid, OrderPlaced, listening
 
 T = TypeVar("T")
@@ -123,12 +126,34 @@ def test_what_cannot_be_received_is_refused(message: Any, expected: str) -> None
         ({"batch": 5, "atomic": False}, "a batch is one transaction"),
         ({"max_attempts": 0}, "max_attempts must be at least 1"),
         ({"name": "x" * 256}, "its name has 256 characters"),
+        ({"time_limit": 0}, "a time limit must be above 0"),
+        ({"soft_time_limit": timedelta(seconds=-1)}, "a time limit must be above 0"),
+        ({"time_limit": 30, "soft_time_limit": timedelta(seconds=30)}, "must be shorter than time_limit"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options: dict[str, Any], expected: str) -> None:
     with pytest.raises(RegistrationError) as raised:
         handler(OrderPlaced, **options)(plain)
     assert expected in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("bus", "own", "expected"),
+    [
+        ({}, {}, Limits()),
+        ({}, {"time_limit": 30, "soft_time_limit": timedelta(minutes=0.4)}, Limits(24, 30)),
+        ({"TIME_LIMIT": "1m", "SOFT_TIME_LIMIT": 50}, {}, Limits(50, 60)),
+        ({"TIME_LIMIT": "1m", "SOFT_TIME_LIMIT": 50}, {"soft_time_limit": 5}, Limits(5, 60)),
+        ({"TIME_LIMIT": "1m", "SOFT_TIME_LIMIT": 50}, {"time_limit": 30}, Limits(None, 30)),
+    ],
+    ids=["none", "own", "bus", "soft", "hard"],
+)
+def test_a_handler_has_its_own_time_limits_or_those_of_its_bus(
+    bus: dict[str, Any], own: dict[str, Any], expected: Limits
+) -> None:
+    handler(OrderPlaced, name="tests.one", **own)(plain)
+    with override_koan(MESSAGING={"BUSES": {"main": bus}}):
+        assert handlers._handlers["tests.one"].limits == expected
 
 
 def test_two_functions_of_one_name_are_refused_and_a_reload_is_not() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias
 
 from koan_django.messaging.conf import place_of
 from koan_django.messaging.envelope import Delivery
+from koan_django.messaging.limits import NO_LIMITS, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,6 +55,7 @@ class Batch:
     bus: str
     group: str
     deliveries: tuple[Delivery, ...]
+    limits: Limits = NO_LIMITS
 
 
 class Pool(Protocol):

@@ -10,10 +10,15 @@ from itertools import count
 from queue import SimpleQueue
 from typing import Any
 
+from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
+
+from koan_django.core.telemetry import emit
+from koan_django.messaging import handlers
 from koan_django.messaging.buses.base import Batch
 from koan_django.messaging.exceptions import BusUnavailableError
 from koan_django.messaging.invocation import handle
-from koan_django.messaging.verdicts import Verdict, postponed
+from koan_django.messaging.limits import exceeded
+from koan_django.messaging.verdicts import Verdict, failed, postponed
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +51,11 @@ class CeleryPool:
             self._aside = SimpleQueue()
             threading.Thread(target=self._run_aside, args=[self._aside], name="koan-solo", daemon=True).start()
         self.closing = False
+
+    @property
+    def enforces_limits(self) -> bool:
+        """Whether a handler that takes too long can be ended: a child can, a thread cannot."""
+        return type(self._pool).__module__ == "celery.concurrency.prefork"
 
     @property
     def size(self) -> int:
@@ -106,8 +116,10 @@ class CeleryPool:
                 {},
                 waitforslot=False,
                 lost_worker_timeout=LOST_SECONDS,
+                soft_timeout=batch.limits.soft,
+                timeout=batch.limits.hard,
                 callback=lambda verdicts: self._finish(job, verdicts),
-                error_callback=lambda *_args, **_kwargs: self._finish(job, None),
+                error_callback=lambda info, *_args, **_kwargs: self._finish(job, _overran(batch, info)),
             )
         except Exception as error:  # it must not reach Celery's loop, which would end the worker
             logger.exception("A batch was not accepted by the pool")
@@ -124,6 +136,19 @@ class CeleryPool:
             known = self._jobs.pop(job.number, None)
         if known is not None:  # a batch that was submitted twice finishes once
             job.done(job.batch, verdicts if isinstance(verdicts, list) else None)
+
+
+def _overran(batch: Batch, info: Any) -> list[Verdict] | None:
+    """Return the verdicts of a batch that was ended by a time limit, or ``None`` when its child died otherwise."""
+    kind = getattr(info, "type", None)
+    if kind not in (TimeLimitExceeded, SoftTimeLimitExceeded):
+        return None
+    emit("messaging.overran", bus=batch.bus, group=batch.group, messages=len(batch.deliveries))
+    if len(batch.deliveries) > 1:
+        return [Verdict("alone")] * len(batch.deliveries)
+    delivery = batch.deliveries[0]
+    found = handlers.find(batch.bus, batch.group, delivery.envelope.alias)
+    return [failed(delivery, found, exceeded(found, soft=kind is SoftTimeLimitExceeded))]
 
 
 def _is_solo(pool: Any) -> bool:

@@ -53,6 +53,8 @@ class BusConsumerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery 
         self._go(parent)
 
     def _go(self, consumer: Any) -> None:
+        from koan_django.messaging.limits import announce
+
         from .pool import CeleryPool
         from .runner import BusRunner
 
@@ -60,6 +62,7 @@ class BusConsumerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery 
             _State.pool.resubmit()
             return
         _State.pool = CeleryPool(consumer.pool, consumer.hub)
+        announce(enforced=_State.pool.enforces_limits)
         _State.runner = BusRunner(_State.pool)
         _State.runner.start()
 

@@ -5,12 +5,14 @@ import signal
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 from django.contrib.auth.models import Group
 
 from koan_django.messaging import Context, handler
 
-from .messages import LongWork, Work
+from . import troubles
+from .messages import LockingTrouble, LongWork, Trouble, Work
 
 
 def do(message: Work | LongWork, context: Context) -> None:
@@ -37,3 +39,23 @@ def work(message: Work, context: Context) -> None:
 @handler(LongWork, group="long", name="live.long", atomic=False)
 def long_work(message: LongWork, context: Context) -> None:
     do(message, context)
+
+
+def be_trouble(message: Trouble | LockingTrouble, context: Context) -> None:
+    note(f"{message.number} {context.attempt} {os.getpid()}")
+    if message.does and context.attempt <= message.times:
+        getattr(troubles, message.does)()
+    Group.objects.create(name=f"{message.number} {uuid.uuid4().hex}")
+
+
+LIMITS: dict[str, Any] = {"soft_time_limit": 1.5, "time_limit": 3, "max_attempts": 2}
+
+
+@handler(Trouble, group="trouble", name="live.trouble", atomic=False, **LIMITS)
+def trouble(message: Trouble, context: Context) -> None:
+    be_trouble(message, context)
+
+
+@handler(LockingTrouble, group="locking", name="live.locking", **LIMITS)
+def locking_trouble(message: LockingTrouble, context: Context) -> None:
+    be_trouble(message, context)

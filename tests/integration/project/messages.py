@@ -23,3 +23,25 @@ class LongWork(Message):
 
     class Meta:
         alias = "live.long"
+
+
+class Trouble(Message):
+    """What a handler is to do that no handler should: a function of ``troubles``, in the first ``times`` attempts."""
+
+    number: int
+    does: str = ""
+    times: int = 99
+
+    class Meta:
+        alias = "live.trouble"
+
+
+class LockingTrouble(Message):
+    """The same inside a transaction, which on SQLite keeps everybody else from writing."""
+
+    number: int
+    does: str = ""
+    times: int = 99
+
+    class Meta:
+        alias = "live.locking"
