@@ -29,15 +29,24 @@ _WHOLE = re.compile(rf"(?P<uri>{_URI}[^\s{{}}]+)")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _KIND = re.compile(r"[a-z][a-z0-9_]*")
 _resolvers: dict[str, Resolver] = {}
+_forgets: dict[str, Callable[[], None]] = {}
 
 
 class TemplateError(PermanentError):
     """A reference names a kind that nobody resolves."""
 
 
-def register(kind: str, resolver: Resolver) -> None:
-    """Let ``resolver`` answer the references of ``kind``."""
+def register(kind: str, resolver: Resolver, forget: Callable[[], None] | None = None) -> None:
+    """Let ``resolver`` answer the references of ``kind``; ``forget`` drops the values that it keeps."""
     _resolvers[kind] = resolver
+    if forget is not None:
+        _forgets[kind] = forget
+
+
+def forget_values() -> None:
+    """Have every resolver ask anew: a value that it kept is not right any more."""
+    for forget in tuple(_forgets.values()):
+        forget()
 
 
 def is_template(text: str, *, kind: str | None = None) -> bool:

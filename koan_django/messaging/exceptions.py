@@ -35,6 +35,10 @@ class BusUnavailableError(MessagingError):
     transient: ClassVar[bool] = True
 
 
+class CredentialsRefusedError(BusUnavailableError):
+    """The broker does not know the user, or not with this password."""
+
+
 class BusyError(MessagingError):
     """Somebody else is handling the same message; it is postponed without counting an attempt."""
 

@@ -186,6 +186,11 @@ def _encoded(value: str, reference: SecretReference, in_authority: bool) -> str:
     return quote(value, safe="") if encode else value
 
 
-register(KIND, _answer)
+def _forget_values() -> None:
+    if (chain := _replaced or _settled) is not None:
+        chain.cache.clear()
+
+
+register(KIND, _answer, _forget_values)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

@@ -9,6 +9,7 @@ handed the messages out again.
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: How long a change of credentials waits for handlers at work; what they do not finish is handed out again.
+RENEW_SECONDS = 30.0
+
 
 class Ref(NamedTuple):
     """How a delivery is known to its channel."""
@@ -59,6 +63,7 @@ class AmqpConsumer(Consumer):
         self._outlet = Outlet(bus, self.wake)
         self._bridge = DeadLetterBridge(bus)
         self._cancelled = False
+        self._renew_by = 0.0
 
     # connecting
 
@@ -120,6 +125,18 @@ class AmqpConsumer(Consumer):
         for delivery in self._outlet.confirmed():
             self._windows[delivery.group].settle(delivery.ref.tag)
         self._acknowledge()
+        if self._link.stale and not self.draining.is_set():
+            self._renew()
+
+    def _renew(self) -> None:
+        """Connect with other credentials: once what was fetched is settled, or without waiting longer for it."""
+        if not self._cancelled:
+            self._cancelled, self._renew_by = True, time.monotonic() + RENEW_SECONDS
+            self._cancel()
+        elif not self.unfinished() or time.monotonic() > self._renew_by:
+            self.shut()
+            self.open()
+            logger.info("The bus %s is consumed with other credentials", self.bus.alias)
 
     def _cancel(self) -> None:
         """Take no more; what was fetched and not handed to the pool goes back."""

@@ -13,14 +13,15 @@ import time
 import weakref
 from typing import Any
 
-from amqp.exceptions import AMQPError
+from amqp.exceptions import AccessRefused, AMQPError
 from kombu.connection import Connection
 
 from koan_django.core import process
 from koan_django.core.redaction import redact_text
-from koan_django.core.templating import render
+from koan_django.core.rotation import Watched
+from koan_django.core.templating import forget_values, render
 from koan_django.messaging.conf import place_of
-from koan_django.messaging.exceptions import BusUnavailableError
+from koan_django.messaging.exceptions import BusUnavailableError, CredentialsRefusedError
 
 from .readahead import ReadAhead
 from .tolerance import tolerant
@@ -41,7 +42,11 @@ _links: weakref.WeakSet[Link] = weakref.WeakSet()
 
 
 class Link:
-    """A connection with its heartbeats and its wake-up pipe. ``blocked`` while the broker takes no messages."""
+    """A connection with its heartbeats and its wake-up pipe.
+
+    ``blocked`` while the broker takes no messages. ``stale`` once the credentials have rotated: the connection serves
+    on, and its owner connects anew at a good moment.
+    """
 
     def __init__(self, url: str, purpose: str) -> None:
         self._url = url
@@ -55,7 +60,8 @@ class Link:
         self._selector.register(self._reader, selectors.EVENT_READ)
         self._socket: Any = None
         self._ahead: ReadAhead | None = None
-        self.blocked = False
+        self.blocked = self.stale = False
+        self._watched = Watched(url, self._rotated)
         _links.add(self)
 
     @property
@@ -77,17 +83,14 @@ class Link:
         url = render(self._url)
         try:
             self._connection = self._established(url)
-        except (OSError, AMQPError) as error:
-            why = f"{type(error).__name__}: {redact_text(str(error))}"
-            raise BusUnavailableError(
-                f"the broker at {place_of(url) or 'its URL'} cannot be reached", why=why
-            ) from error
-        except ValueError:  # its text may quote a piece of the password
-            raise BusUnavailableError(
-                f"the broker at {_place(url)} cannot be reached",
-                why="the URL cannot be read",
-                fix="Percent-encode what is reserved in its user, password and virtual host.",
-            ) from None
+        except CredentialsRefusedError:
+            forget_values()
+            url, refused = render(self._url), url
+            if url == refused:
+                raise
+            self._connection = self._established(url)
+        self.stale = False
+        self._watched.use(url)
         self._socket = self._connection.sock
         self._socket.settimeout(REPLY_SECONDS)
         self._ahead = ReadAhead.of(self._connection)
@@ -96,18 +99,15 @@ class Link:
         self._ticked = time.monotonic()
 
     def _established(self, url: str) -> Any:
-        # Not Connection.connection: it tries a second time and sleeps in between.
-        return Connection(
-            url,
-            heartbeat=HEARTBEAT_SECONDS,
-            connect_timeout=CONNECT_SECONDS,
-            transport_options={
-                "on_blocked": self._on_blocked,
-                "on_unblocked": self._on_unblocked,
-                "client_properties": {"connection_name": f"{process.identity()}:{self._purpose}"},
-                "socket_settings": _socket_settings(),
-            },
-        ).transport.establish_connection()
+        on_alarm = {"on_blocked": self._on_blocked, "on_unblocked": self._on_unblocked}
+        return _established(url, self._purpose, **on_alarm)
+
+    def _rotated(self, url: str) -> None:
+        """The URL has other credentials now. They are tried first: until they are good the old connection serves."""
+        if self.connected:
+            _established(url, f"{self._purpose} (trial)").close()
+            self.stale = True
+            self.wake()
 
     def channel(self) -> Any:
         """Open a channel."""
@@ -175,6 +175,36 @@ class Link:
 
     def _on_unblocked(self) -> None:
         self.blocked = False
+
+
+def _established(url: str, purpose: str, **options: Any) -> Any:
+    try:
+        # Not Connection.connection: it tries a second time and sleeps in between.
+        return Connection(
+            url,
+            heartbeat=HEARTBEAT_SECONDS,
+            connect_timeout=CONNECT_SECONDS,
+            transport_options={
+                "client_properties": {"connection_name": f"{process.identity()}:{purpose}"},
+                "socket_settings": _socket_settings(),
+                **options,
+            },
+        ).transport.establish_connection()
+    except AccessRefused as error:
+        raise CredentialsRefusedError(
+            f"the broker at {_place(url)} cannot be reached",
+            why=f"it refuses the user or the password: {redact_text(str(error))}",
+            fix="Correct them in the URL, or in the secrets that it refers to.",
+        ) from error
+    except (OSError, AMQPError) as error:
+        why = f"{type(error).__name__}: {redact_text(str(error))}"
+        raise BusUnavailableError(f"the broker at {_place(url)} cannot be reached", why=why) from error
+    except ValueError:  # its text may quote a piece of the password
+        raise BusUnavailableError(
+            f"the broker at {_place(url)} cannot be reached",
+            why="the URL cannot be read",
+            fix="Percent-encode what is reserved in its user, password and virtual host.",
+        ) from None
 
 
 def _place(url: str) -> str:

@@ -151,6 +151,10 @@ class Publisher(threading.Thread):
             if not self._may_connect():
                 return
             self._connect()
+        if self._link.stale and not self._in_flight:  # everything is confirmed: a good moment
+            self._link.disconnect()
+            self._wanted.set()
+            return
         self._write()
         self._link.wait(self._patience())
         self._expire()
@@ -189,7 +193,7 @@ class Publisher(threading.Thread):
             self._refuse_queued()
             return
         self.error = ""
-        while self._queue and len(self._in_flight) < WINDOW:
+        while self._queue and len(self._in_flight) < WINDOW and not self._link.stale:
             publication = self._queue.popleft()
             if not publication.abandoned:
                 self._write_one(publication)
@@ -227,7 +231,7 @@ class Publisher(threading.Thread):
 
     def _patience(self) -> float:
         """How long to wait for frames: until the oldest confirm is due."""
-        if self._queue and len(self._in_flight) < WINDOW:
+        if self._queue and len(self._in_flight) < WINDOW and not self._link.stale:
             return 0.0
         if not self._in_flight:
             return 0.0 if self._stopping.is_set() else 1.0
