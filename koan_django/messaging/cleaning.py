@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 #: How long the columns are that hold what a header says.
 _LENGTHS = {wire.CORRELATION: wire.ID_LENGTH, wire.CAUSATION: wire.ID_LENGTH, wire.TENANT: wire.TENANT_LENGTH}
 
+_LONGEST = 2**31 - 1
+
 
 def identifier(value: object) -> str:
     """Return ``value`` as a message id. One that does not fit is shortened in a way that keeps different ids apart."""
@@ -29,3 +31,11 @@ def identifier(value: object) -> str:
 def clean_headers(headers: Mapping[str, object]) -> dict[str, str]:
     """Return ``headers`` with text for values."""
     return {clean(name): clean(value, _LENGTHS.get(name)) for name, value in headers.items()}
+
+
+def whole(value: object, least: int = 1) -> int:
+    """Return ``value`` as a whole number that fits into a column, ``least`` if it is none or smaller."""
+    try:
+        return min(max(least, int(value)), _LONGEST)  # type: ignore[call-overload,no-any-return]  # anything may stand in a header
+    except (TypeError, ValueError, OverflowError):
+        return least

@@ -19,6 +19,8 @@ SCHEMES: Mapping[str, str] = {
     "memory": "koan_django.messaging.buses.memory.MemoryBus",
     "amqp": "koan_django.messaging.buses.amqp.AmqpBus",
     "amqps": "koan_django.messaging.buses.amqp.AmqpBus",
+    "redis": "koan_django.messaging.buses.redis.RedisBus",
+    "rediss": "koan_django.messaging.buses.redis.RedisBus",
 }
 
 #: A group and a bus: part of queue names and of columns.

@@ -15,9 +15,8 @@ from django.db import OperationalError
 from koan_django.core import PermanentError
 from koan_django.core.health import Finding
 from koan_django.inbox.models import InboxEntry
-from koan_django.messaging import send_many
+from koan_django.messaging import burial, send_many
 from koan_django.messaging.buses.amqp import link as links
-from koan_django.messaging.buses.amqp.bridge import DeadLetterBridge
 from koan_django.messaging.models import DeadLetter, MessageEvent, OutboxMessage
 from koan_django.messaging.worker.runner import BusRunner
 from koan_django.testing import static_secrets
@@ -283,14 +282,14 @@ def test_dead_letters_wait_for_a_database_that_is_away_and_consuming_goes_on(
     use_bus: UseBus, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("koan_django.messaging.buses.amqp.bridge.PAUSE_SECONDS", 0.2)
-    write, away = DeadLetterBridge._write, [True]
+    write, away = burial._write, [True]
 
-    def failing(self: DeadLetterBridge, dead: Any) -> None:
+    def failing(bus: str, dead: Any) -> None:
         if away:
             raise OperationalError("the server closed the connection")
-        write(self, dead)
+        write(bus, dead)
 
-    monkeypatch.setattr(DeadLetterBridge, "_write", failing)
+    monkeypatch.setattr(burial, "_write", failing)
     use_bus(vhost.url)
 
     def refuse(message: OrderPlaced) -> None:
@@ -310,14 +309,14 @@ def test_dead_letters_wait_for_a_database_that_is_away_and_consuming_goes_on(
 def test_a_dead_letter_that_cannot_be_written_holds_up_no_other(
     use_bus: UseBus, vhost: Vhost, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = DeadLetterBridge._write
+    write = burial._write
 
-    def failing(self: DeadLetterBridge, dead: Any) -> None:
+    def failing(bus: str, dead: Any) -> None:
         if any(delivery.envelope.id == "poison" for delivery, _ in dead):
             raise ValueError("this one never")
-        write(self, dead)
+        write(bus, dead)
 
-    monkeypatch.setattr(DeadLetterBridge, "_write", failing)
+    monkeypatch.setattr(burial, "_write", failing)
     bus = use_bus(vhost.url)
     with listening(OrderPlaced, effect, group="billing"):
         with running():

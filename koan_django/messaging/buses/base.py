@@ -30,13 +30,17 @@ class Capabilities:
 
     ``transactional``: sending is part of the caller's transaction, without an outbox. ``durable``: accepted messages
     survive a crash. ``shared``: other processes receive them. ``ordered``: messages of one partition key are handled
-    in order.
+    in order. ``priorities``: urgent messages go first; elsewhere a priority has no effect. ``copies``: each group
+    gets its own. ``patterns``: a group may receive by pattern.
     """
 
     transactional: bool
     durable: bool
     shared: bool
     ordered: bool
+    priorities: bool
+    copies: bool = True
+    patterns: bool = True
 
 
 @dataclass(frozen=True, slots=True)

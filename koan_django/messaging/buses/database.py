@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 class DatabaseBus(Bus):
     """Durable delivery rows, claimed by lease; with SKIP LOCKED where the database has it."""
 
-    capabilities = Capabilities(transactional=True, durable=True, shared=True, ordered=False)
+    capabilities = Capabilities(transactional=True, durable=True, shared=True, ordered=False, priorities=True)
 
     def send(self, envelopes: Sequence[Envelope], due: Due) -> list[Receipt]:
         from koan_django.messaging.models import QueuedDelivery

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class MemoryBus(Bus):
     """A heap per group, by due time, priority and order of sending."""
 
-    capabilities = Capabilities(transactional=False, durable=False, shared=False, ordered=False)
+    capabilities = Capabilities(transactional=False, durable=False, shared=False, ordered=False, priorities=True)
 
     def __init__(self, alias: str, options: BusOptions) -> None:
         super().__init__(alias, options)

@@ -51,13 +51,20 @@ class Rig:
         wait_until(condition, seconds, what)
 
 
-@pytest.fixture(params=["database", "memory", pytest.param("amqp", marks=pytest.mark.services)])
+KINDS = [
+    "database",
+    "memory",
+    pytest.param("amqp", marks=pytest.mark.services("rabbitmq")),
+    pytest.param("redis", marks=pytest.mark.services("redis")),
+]
+
+
+@pytest.fixture(params=KINDS)
 def rig(request: pytest.FixtureRequest, transactional_db: None) -> Iterator[Rig]:
     """A fresh bus of each kind."""
-    urls = {"database": "database://", "memory": "memory://"}
-    url = request.getfixturevalue("vhost").url if request.param == "amqp" else urls[request.param]
+    server = {"amqp": "vhost", "redis": "redis"}.get(request.param)
     bus = {
-        "URL": url,
+        "URL": request.getfixturevalue(server).url if server else f"{request.param}://",
         "PREFIX": f"t{uuid.uuid4().hex[:8]}",
         "POLL_INTERVAL": 0.01,
         "LEASE": 3,

@@ -12,11 +12,8 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from django.db import InterfaceError, OperationalError, transaction
-
 from koan_django.core.texts import clean
-from koan_django.messaging import events
-from koan_django.messaging.deadletters import dead_letter
+from koan_django.messaging.burial import bury
 from koan_django.messaging.envelope import Delivery
 from koan_django.messaging.models import DeadLetter
 from koan_django.messaging.verdicts import Verdict
@@ -93,18 +90,17 @@ class DeadLetterBridge:
         return self._trouble
 
     def _bring(self, turn: Callable[[], AbstractContextManager[None]], arrived: list[_Arrived]) -> str:
-        """Write and acknowledge ``arrived``: together, or one by one when one of them is what cannot be written."""
-        try:
-            with turn():
-                self._write([(each.delivery, each.verdict) for each in arrived])
-        except Exception as error:
-            if len(arrived) > 1 and not isinstance(error, OperationalError | InterfaceError):
-                return next(filter(None, [self._bring(turn, [each]) for each in arrived]), "")
-            self._arrived += arrived
-            return self._noted(f"{len(self._arrived)} dead letters cannot be written: {error}")
+        """Write and acknowledge ``arrived``; what cannot be written now stays."""
+        buried, trouble = bury(self._bus.alias, turn, [(each.delivery, each.verdict) for each in arrived])
+        written = {id(delivery) for delivery in buried}
         for each in arrived:
-            self._channel.basic_ack(each.tag)
-        return ""
+            if id(each.delivery) in written:
+                self._channel.basic_ack(each.tag)
+            else:
+                self._arrived.append(each)
+        if trouble and trouble != self._trouble:
+            logger.warning("%s", trouble)
+        return trouble
 
     def _on_message(self, group: str, message: Any) -> None:
         headers = message.properties.get("application_headers") or {}
@@ -115,33 +111,6 @@ class DeadLetterBridge:
         """A delayed message whose time came, and nobody receives it any more; it is nobody's failure."""
         delivery = Delivery(from_amqp(message, ""), self._bus.alias, "")
         self._arrived.append(_Arrived(message.delivery_tag, delivery, _ORPHANED))
-
-    @transaction.atomic
-    def _write(self, dead: list[tuple[Delivery, Verdict]]) -> None:
-        ids = [delivery.envelope.id for delivery, _ in dead]
-        rows = DeadLetter.objects.dead().filter(bus=self._bus.alias, message_id__in=ids)
-        known = {(id_, group, bytes(body)) for id_, group, body in rows.values_list("message_id", "group", "body")}
-        # A row may be committed and its acknowledgement lost: the message then comes a second time. A stranger's id
-        # need not be unique, so the body decides as well.
-        keyed = {(d.envelope.id, d.group, d.envelope.body): (d, v) for d, v in dead}
-        fresh = [pair for key, pair in keyed.items() if key not in known]
-        DeadLetter.objects.bulk_create(dead_letter(delivery, verdict) for delivery, verdict in fresh)
-        events.record(
-            events.event(
-                "dead",
-                self._bus.alias,
-                delivery.envelope,
-                group=delivery.group,
-                handler=verdict.handler,
-                detail=f"{verdict.error_type.rpartition('.')[2]}: {verdict.error}",
-            )
-            for delivery, verdict in fresh
-        )
-
-    def _noted(self, text: str) -> str:
-        if text != self._trouble:
-            logger.warning("%s", text)
-        return text
 
 
 def _verdict(headers: dict[str, Any]) -> Verdict:

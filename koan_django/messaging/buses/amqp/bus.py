@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class AmqpBus(BrokerBus):
     """One virtual host of a RabbitMQ. Connections are made on first use, and anew in a forked child."""
 
-    capabilities = Capabilities(transactional=False, durable=True, shared=True, ordered=False)
+    capabilities = Capabilities(transactional=False, durable=True, shared=True, ordered=False, priorities=False)
 
     def __init__(self, alias: str, options: BusOptions) -> None:
         super().__init__(alias, options)

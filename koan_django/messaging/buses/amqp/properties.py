@@ -11,7 +11,7 @@ from koan_django.core.context import new_id
 from koan_django.core.texts import clean
 from koan_django.messaging import cloudevents
 from koan_django.messaging import envelope as wire
-from koan_django.messaging.cleaning import clean_headers, identifier
+from koan_django.messaging.cleaning import clean_headers, identifier, whole
 from koan_django.messaging.envelope import Envelope
 
 from .topology import DELAY
@@ -25,7 +25,6 @@ ROUTING_KEY = "koan-routing-key"
 _TRANSIENT = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "koan-dead-", DELAY)
 #: Short strings on the wire have a length of one byte.
 _SHORT = 255
-_LONGEST = 2**31 - 1
 _PARTITION = re.compile(r"\.p\d*$")
 
 
@@ -70,7 +69,7 @@ def from_amqp(message: Any, group: str) -> Envelope:
         headers, body = event.headers, event.body
         properties = properties | {name: value for name, value in event.properties.items() if value}
     routing_key = str(headers.pop(ROUTING_KEY, "") or message.delivery_info.get("routing_key", ""))
-    version, attempt = _whole(headers.pop(wire.VERSION, 1)), _whole(headers.pop(wire.ATTEMPT, 1))
+    version, attempt = whole(headers.pop(wire.VERSION, 1)), whole(headers.pop(wire.ATTEMPT, 1))
     if properties.get("correlation_id"):
         headers.setdefault(wire.CORRELATION, properties["correlation_id"])
     return Envelope(
@@ -82,20 +81,13 @@ def from_amqp(message: Any, group: str) -> Envelope:
         routing_key=clean(routing_key, _SHORT),
         group=group,
         attempt=attempt,
-        priority=_whole(properties.get("priority", 0), least=0),
+        priority=whole(properties.get("priority", 0), least=0),
     )
 
 
 def _short(text: str) -> str | None:
     """``text`` if it fits into a short string; the header of the same name holds it anyway."""
     return text if len(text.encode("utf-8", "replace")) <= _SHORT else None
-
-
-def _whole(value: object, least: int = 1) -> int:
-    try:
-        return min(max(least, int(value)), _LONGEST)  # type: ignore[call-overload,no-any-return]  # anything may stand in a header
-    except (TypeError, ValueError, OverflowError):
-        return least
 
 
 def _bytes(body: object) -> bytes:
