@@ -50,6 +50,7 @@ class BusOptions:
     batch: int = 50
     lease: timedelta = timedelta(seconds=10)
     poll_interval: timedelta = timedelta(milliseconds=100)
+    delivery_limit: int = 100
     #: Of handlers that declare none.
     time_limit: timedelta | None = None
     soft_time_limit: timedelta | None = None
@@ -69,6 +70,8 @@ class BusOptions:
             raise ValueError(f"DELAY_IN_BROKER must be between 0 and {LONGEST_DELAY.days} days")
         if self.lease < timedelta(seconds=2):
             raise ValueError("LEASE must be at least 2 s: it is renewed at a third of itself")
+        if self.delivery_limit < 5:
+            raise ValueError("DELIVERY_LIMIT must be at least 5: a worker is killed now and then")
         if self.poll_interval < timedelta(milliseconds=5):
             raise ValueError("POLL_INTERVAL must be at least 5 ms")
         if any(limit is not None and limit <= timedelta(0) for limit in (self.time_limit, self.soft_time_limit)):

@@ -13,7 +13,6 @@ from functools import cache, partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
-from asgiref.sync import async_to_sync
 from celery.exceptions import SoftTimeLimitExceeded
 from django.db import DatabaseError, InterfaceError, OperationalError, transaction
 
@@ -24,6 +23,7 @@ from koan_django.core.telemetry import span
 
 from . import envelope as wire
 from . import events, handlers
+from .awaiting import wait_for
 from .buses import registry
 from .envelope import Context, Delivery
 from .exceptions import UnhandledMessageError
@@ -33,7 +33,7 @@ from .middleware import Call, applied
 from .verdicts import Verdict, failed, postponed
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from .messages import Message
 
@@ -179,11 +179,7 @@ def _invoke(run: _Run, pieces: list[_Piece]) -> None:
     with noted(run.bus, handler, pieces[0].delivery):
         result = handler.function(*arguments)
         if isawaitable(result):  # also of a function that only wraps a coroutine function
-            async_to_sync(_awaited)(result)
-
-
-async def _awaited(result: Awaitable[object]) -> None:
-    await result
+            wait_for(result)
 
 
 def _context(handler: Handler, delivery: Delivery) -> Context:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import timedelta
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections, models, router, transaction
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
     from .buses.base import Due
     from .models import DeadLetter, OutboxMessage, QueuedDelivery  # noqa: F401  # named in base classes as text
+
+
+#: Lost with its worker so often, a message may be what ends workers. Less than that happens to any.
+SUSPECT = 3
 
 
 def available(due: Due) -> dict[str, Any]:
@@ -73,18 +78,26 @@ class DeliveryQuerySet(LeasedQuerySet["QueuedDelivery"]):
         return self.filter(bus=bus, group=group, available_at__lte=Now()).free()  # type: ignore[return-value]
 
     def claim(self, bus: str, group: str, limit: int, ttl: timedelta) -> list[QueuedDelivery]:
-        """Take up to ``limit`` waiting deliveries for ``ttl``: higher priority first, then the oldest."""
+        """Take up to ``limit`` waiting deliveries for ``ttl``: higher priority first, then the oldest.
+
+        One that was lost with its worker :data:`SUSPECT` times is taken alone.
+        """
         owner = f"{identity()}:{uuid.uuid4().hex[:8]}"
         features = connections[self.db].features
         with transaction.atomic(using=self.db):
             rows = self.waiting(bus, group).order_by("-priority", "id")
             if features.has_select_for_update:
                 rows = rows.select_for_update(skip_locked=features.has_select_for_update_skip_locked)
-            pks = list(rows.values_list("pk", flat=True)[:limit])
+            pks = _together(rows.values_list("pk", "deliveries")[:limit])
             if not pks:
                 return []
             free = self.filter(pk__in=pks).free()  # once more, for a database without row locks
-            free.update(lease_owner=owner, lease_token=F("lease_token") + 1, lease_until=Now() + ttl)
+            free.update(
+                lease_owner=owner,
+                lease_token=F("lease_token") + 1,
+                lease_until=Now() + ttl,
+                deliveries=F("deliveries") + 1,
+            )
         return list(self.filter(pk__in=pks, lease_owner=owner).order_by("-priority", "id"))
 
     def extend(self, taken: Iterable[tuple[int, int]], ttl: timedelta) -> None:
@@ -99,7 +112,18 @@ class DeliveryQuerySet(LeasedQuerySet["QueuedDelivery"]):
     def put_back(self, pk: int, token: int, *, attempt: int, wait: timedelta, error: str) -> bool:
         """Let a delivery that nobody else has taken since be tried again after ``wait``."""
         mine = self.filter(pk=pk, lease_token=token)
-        return bool(mine.update(attempt=attempt, available_at=Now() + wait, lease_until=None, last_error=error[:500]))
+        changed = mine.update(
+            attempt=attempt, available_at=Now() + wait, lease_until=None, deliveries=0, last_error=error[:500]
+        )
+        return bool(changed)
+
+
+def _together(found: Iterable[tuple[int, int]]) -> list[int]:
+    """Return which of ``found``, given as (pk, deliveries), may be taken at once."""
+    known = list(found)
+    if known and known[0][1] >= SUSPECT:
+        return [known[0][0]]
+    return [pk for pk, _deliveries in takewhile(lambda each: each[1] < SUSPECT, known)]
 
 
 def _by_token(taken: Iterable[tuple[int, int]]) -> Iterable[tuple[int, list[int]]]:

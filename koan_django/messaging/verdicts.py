@@ -55,6 +55,11 @@ def postponed(handler: Handler | None, error: BaseException) -> Verdict:
     return _verdict("postpone", handler, error, wait=POSTPONE)
 
 
+def dead(handler: Handler | None, error: BaseException) -> Verdict:
+    """Give up on a message that was tried often enough."""
+    return _verdict("dead", handler, error, reason="exhausted")
+
+
 def failed(delivery: Delivery, handler: Handler | None, error: BaseException) -> Verdict:
     """Decide between another attempt and the dead letters."""
     if isinstance(error, BusyError | LeaseLostError):  # somebody else has it; looking again tells how it ended
@@ -66,7 +71,7 @@ def failed(delivery: Delivery, handler: Handler | None, error: BaseException) ->
     if not is_transient(error):
         return _verdict("dead", handler, error, reason="permanent")
     if delivery.envelope.attempt >= handler.attempts:
-        return _verdict("dead", handler, error, reason="exhausted")
+        return dead(handler, error)
     return _verdict("retry", handler, error, wait=handler.retry.jittered(delivery.envelope.attempt + 1))
 
 

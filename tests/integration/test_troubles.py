@@ -61,3 +61,21 @@ def test_a_time_limit_that_strikes_while_a_transaction_begins_leaves_no_lock_beh
     wait_until(lambda: DeadLetter.objects.count() + len(live.effects()) == 10, 60, "all to be settled")
     Work(10).send()
     wait_until(lambda: 10 in live.effects(), 30, "somebody else to write")
+
+
+@database
+def test_a_message_that_ends_every_worker_is_a_dead_letter_in_the_end_and_takes_nobody_with_it(live: Live) -> None:
+    """A thread that is killed takes the worker with it, and nobody is left to give a verdict."""
+    live.use("database://", DELIVERY_LIMIT=5)
+    send_many([Work(number, dies=99 if number == 3 else 0) for number in range(10)])
+    for _ in range(8):
+        worker = live.worker(pool="threads")
+        wait_until(lambda: DeadLetter.objects.exists() or not worker.running, 60, "a verdict or an end")  # noqa: B023
+        if DeadLetter.objects.exists():
+            break
+    dead = dead_letter(1)
+    assert (dead.envelope().decode(Work).number, dead.reason) == (3, "exhausted")
+    assert "5 deliveries in a row ended without one" in dead.error
+    assert len([number for number, _, _ in live.calls() if number == 3]) == 5
+    wait_until(lambda: len(live.effects()) == 9, 30, "the others")
+    assert live.effects() == Counter(set(range(10)) - {3})

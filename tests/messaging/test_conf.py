@@ -57,6 +57,7 @@ def test_a_url_that_names_no_bus_is_refused_and_not_shown(url: str, expected: st
         ("LEASE", 1, "LEASE must be at least 2 s"),
         ("POLL_INTERVAL", 0.001, "POLL_INTERVAL must be at least 5 ms"),
         ("CONFIRM_TIMEOUT", 0, "CONFIRM_TIMEOUT must be at least 100 ms"),
+        ("DELIVERY_LIMIT", 4, "DELIVERY_LIMIT must be at least 5"),
         ("TIME_LIMIT", 0, "TIME_LIMIT and SOFT_TIME_LIMIT must be above 0"),
         ("PREFIX", "", "PREFIX must be"),
         ("PREFIX", "amq.koan", "PREFIX must be"),

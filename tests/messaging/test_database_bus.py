@@ -197,3 +197,85 @@ def test_an_idle_consumer_only_reads(bus: Any) -> None:
             consumer.keep()
     assert len(queries(statements)) == 2  # one for each group
     assert all(statement.startswith("SELECT") for statement in queries(statements))
+
+
+# messages that end their worker
+
+
+def lose(bus: Any, times: int) -> None:
+    """Have every message taken by a worker of which nobody hears again, ``times`` times."""
+    for _ in range(times):
+        while claim(bus).deliveries:
+            pass
+        QueuedDelivery.objects.update(lease_until=Now() - timedelta(seconds=1))
+
+
+def test_a_message_that_was_lost_with_its_worker_three_times_is_taken_alone(bus: Any) -> None:
+    with listening(OrderPlaced, group="billing"):
+        send_many([OrderPlaced(number) for number in range(3)])
+        lose(bus, 2)
+        send_many([OrderPlaced(number) for number in range(3, 6)])
+        batch = claim(bus)
+        assert numbers(batch) == [0, 1, 2, 3, 4, 5]  # a worker is killed now and then
+        bus.consumer(ThreadPool(1)).give_back(batch.deliveries)
+        assert set(QueuedDelivery.objects.values_list("deliveries", flat=True)) == {0}  # given back is not lost
+
+        QueuedDelivery.objects.filter(pk__in=[each.ref for each in batch.deliveries[:2]]).update(deliveries=3)
+        assert [numbers(claim(bus)) for _ in range(3)] == [[0], [1], [2, 3, 4, 5]]
+
+
+class SlowPool:
+    """Keeps what it is given until the test lets it be handled."""
+
+    size = 4
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[Batch, Any]] = []
+
+    def submit(self, batch: Batch, done: Any) -> bool:
+        self.waiting.append((batch, done))
+        return True
+
+    def handle_all(self) -> None:
+        while self.waiting:
+            batch, done = self.waiting.pop(0)
+            done(batch, handle(batch.bus, batch.group, batch.deliveries))
+
+
+def test_nothing_is_fetched_beside_a_message_that_may_end_the_worker(bus: Any) -> None:
+    """It would be lost with it, and be suspected as well."""
+    with listening(OrderPlaced, group="billing", batch=10) as arrived:
+        send_many([OrderPlaced(number) for number in range(5)])
+        QueuedDelivery.objects.filter(pk=QueuedDelivery.objects.order_by("pk")[0].pk).update(deliveries=3)
+        pool = SlowPool()
+        consumer = bus.consumer(pool)
+        for expected in ([[0]], [[1, 2, 3, 4]]):
+            for _ in range(3):
+                consumer._fill()
+            assert [numbers(batch) for batch, _ in pool.waiting] == expected
+            pool.handle_all()
+            consumer._settle_done()
+    assert [message.number for messages, _ in arrived for message in messages] == [0, 1, 2, 3, 4]
+
+
+def test_a_message_that_no_worker_has_survived_is_a_dead_letter_and_its_neighbours_are_not(use_bus: UseBus) -> None:
+    bus = use_bus("database://", DELIVERY_LIMIT=5)
+    with listening(OrderPlaced, group="billing", batch=10, name="shop.bill") as arrived:
+        send_many([OrderPlaced(number) for number in range(5)])
+        deadly = QueuedDelivery.objects.order_by("pk")[2].pk
+        for _ in range(5):  # a worker after the other: it handles what it can until it takes the deadly one
+            pool = SlowPool()
+            consumer = bus.consumer(pool)
+            while not any(each.ref == deadly for batch, _ in pool.waiting for each in batch.deliveries):
+                pool.handle_all()
+                consumer._settle_done()
+                consumer._fill()
+            QueuedDelivery.objects.update(lease_until=Now() - timedelta(seconds=1))
+        with running():
+            wait_until(lambda: not QueuedDelivery.objects.exists(), 30, "all to be settled")
+    assert sorted(message.number for messages, _ in arrived for message in messages) == [0, 1, 3, 4]
+    dead = DeadLetter.objects.get()
+    assert (dead.reason, dead.handler, dead.envelope().decode(OrderPlaced).number) == ("exhausted", "shop.bill", 2)
+    assert dead.error_type.endswith("WorkerLostError")
+    assert "5 deliveries in a row ended without one" in dead.error
+    assert MessageEvent.objects.filter(kind="dead", message_id=dead.message_id).count() == 1

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
 from typing import Any
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied, ValidationError
 from django.db import DataError, IntegrityError, OperationalError, ProgrammingError, connection, transaction
 
@@ -95,6 +97,33 @@ def test_what_an_error_becomes(error: BaseException, attempt: int, expected: tup
     assert bool(verdict.wait) is (verdict.outcome in ("retry", "postpone"))
     assert written() == 0  # what it had done is undone
     assert not MessageEvent.objects.filter(kind="handled").exists()
+
+
+def test_an_async_handler_that_is_over_its_soft_limit_is_cancelled() -> None:
+    """The signal's exception reaches the thread that waits for it, not the one it runs on."""
+    seen: list[str] = []
+
+    async def hang(message: OrderPlaced) -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+
+    def strike(*_signal: object) -> None:
+        raise SoftTimeLimitExceeded
+
+    before = signal.signal(signal.SIGALRM, strike)
+    try:
+        handler(OrderPlaced, group="billing", name="tests.hang", soft_time_limit=30)(hang)
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        (verdict,) = handle("main", "billing", [delivery()])
+    finally:
+        handlers.forget("tests.hang")
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert (verdict.outcome, seen) == ("retry", ["cancelled"])
+    assert verdict.error.startswith("tests.hang was ended: it ran longer than its soft time limit of 30 s.")
 
 
 @pytest.mark.parametrize(

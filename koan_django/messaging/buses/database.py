@@ -20,8 +20,9 @@ from koan_django.messaging import events, handlers
 from koan_django.messaging.consumer import Consumer
 from koan_django.messaging.deadletters import dead_letter
 from koan_django.messaging.envelope import Delivery, Envelope, Receipt
-from koan_django.messaging.exceptions import UnroutableError
-from koan_django.messaging.querysets import available
+from koan_django.messaging.exceptions import UnroutableError, WorkerLostError
+from koan_django.messaging.querysets import SUSPECT, available
+from koan_django.messaging.verdicts import dead
 
 from .base import Bus, Capabilities, Depth, Pool
 
@@ -106,6 +107,8 @@ class DatabaseConsumer(Consumer):
         super().__init__(bus, pool)
         self._awake = threading.Event()
         self._renewed = clock.monotonic()
+        #: What may end the worker: as long as it is in flight nothing else is fetched that would go with it.
+        self._suspect: int | None = None
 
     @property
     def _rows(self) -> DeliveryQuerySet:
@@ -120,7 +123,29 @@ class DatabaseConsumer(Consumer):
     def fetch(self, group: str, limit: int) -> list[Delivery]:
         with self.turn():
             rows = self._rows.claim(self.bus.alias, group, limit, self.bus.options.lease)
-        return [self._delivery(row) for row in rows]
+        limit = self.bus.options.delivery_limit
+        spent = [self._delivery(row) for row in rows if row.deliveries > limit]
+        if spent:
+            self.settle([(each, self._given_up(each)) for each in spent])
+        taken = [row for row in rows if row.deliveries <= limit]
+        self._suspect = next((row.pk for row in taken if row.deliveries > SUSPECT), self._suspect)
+        return [self._delivery(row) for row in taken]
+
+    def _given_up(self, delivery: Delivery) -> Verdict:
+        error = WorkerLostError(
+            "no worker that was given the message came back with an answer",
+            why=f"{self.bus.options.delivery_limit} deliveries in a row ended without one",
+            fix="Find out what ends the workers (memory, a crash, a kill), then replay it.",
+        )
+        return dead(handlers.find(self.bus.alias, delivery.group, delivery.envelope.alias), error)
+
+    def _has_room(self) -> bool:
+        if self._suspect is not None and any(
+            each.ref == self._suspect for batch in self.in_flight.values() for each in batch.deliveries
+        ):
+            return False
+        self._suspect = None
+        return super()._has_room()
 
     def _delivery(self, row: QueuedDelivery) -> Delivery:
         return Delivery(row.envelope(), self.bus.alias, row.group, ref=row.pk, token=row.lease_token)

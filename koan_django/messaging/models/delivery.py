@@ -16,6 +16,8 @@ class QueuedDelivery(StoredEnvelope, Leased):
     """A message that waits for its group or is being handled; deleted in the handler's transaction."""
 
     available_at = models.DateTimeField(_("not before"), db_default=Now())
+    #: Takes in a row that ended with no verdict: each worker was gone, or had lost its lease.
+    deliveries = models.PositiveIntegerField(_("deliveries without an answer"), default=0, db_default=0)
     last_error = models.CharField(_("last error"), max_length=500, blank=True)
     created_at = models.DateTimeField(_("created at"), db_default=Now())
 
