@@ -10,6 +10,7 @@ Where things live:
 - who, what, when: ``context middleware process clock functions telemetry logs trail audit/``
 - failing well: ``exceptions classification hints known_failures retry breaker circuits faults``
 - one at a time: ``leases heartbeats stores/``, and work off the request: ``dispatch tasks threads databases``
+- in the database: ``functions inserting``
 - secrets kept out of sight: ``redaction error_pages templating``
 - programs on a laptop: ``development supervisor programs guard console watching celeryapps``
 """

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from django.db import router
+
+from koan_django.core.inserting import insert
 from koan_django.core.process import identity
 from koan_django.core.redaction import redact
 from koan_django.core.texts import clean
@@ -58,5 +61,7 @@ def record(events: Iterable[MessageEvent]) -> None:
     if trail == "off":
         return  # and none of them is made
     kept = [each for each in events if trail == "all" or (trail == "failures" and each.kind in TROUBLED)]
-    if kept:
+    if len(kept) == 1:
+        insert(kept[0], using=router.db_for_write(MessageEvent))
+    elif kept:
         MessageEvent.objects.bulk_create(kept)

@@ -44,7 +44,7 @@ class Captured:
     def of(self, kind: type[M], /, **fields: Any) -> list[M]:
         """Return the messages of ``kind`` whose fields have these values."""
         found = [sent.message for sent in self.all if isinstance(sent.message, kind)]
-        return [message for message in found if _matches(message, fields)]
+        return [message for message in found if matches(message, fields)]
 
     def sent(self, kind: type[M], count: int | None = None, /, **fields: Any) -> M:
         """Return the first message of ``kind`` whose fields have these values.
@@ -54,14 +54,14 @@ class Captured:
         found = self.of(kind, **fields)
         if not found or (count is not None and len(found) != count):
             wanted = "at least one" if count is None else str(count)
-            raise AssertionError(f"sent {len(found)} {_described(kind, fields)}, not {wanted}.{self._but()}")
+            raise AssertionError(f"sent {len(found)} {described(kind, fields)}, not {wanted}.{self._but()}")
         return found[0]
 
     def not_sent(self, kind: type[Message], /, **fields: Any) -> None:
         """Raise ``AssertionError`` if there is a message of ``kind`` whose fields have these values."""
         found = self.of(kind, **fields)
         if found:
-            raise AssertionError(f"sent {len(found)} {_described(kind, fields)}: {found[0]!r}")
+            raise AssertionError(f"sent {len(found)} {described(kind, fields)}: {found[0]!r}")
 
     def note(self, sent: Sent) -> None:
         """Take in a message that was just sent."""
@@ -113,11 +113,13 @@ class _Kept:
         self._committed = True
 
 
-def _matches(message: Message, fields: dict[str, Any]) -> bool:
+def matches(message: Message, fields: dict[str, Any]) -> bool:
+    """Whether the fields of ``message`` have these values."""
     return all(getattr(message, name, _MISSING) == value for name, value in fields.items())
 
 
-def _described(kind: type[Message], fields: dict[str, Any]) -> str:
+def described(kind: type[Message], fields: dict[str, Any]) -> str:
+    """Return how a failed assertion calls messages of ``kind`` with these values."""
     with_fields = ", ".join(f"{name}={value!r}" for name, value in fields.items())
     return f"{kind.__name__}({with_fields})" if fields else kind.__name__
 

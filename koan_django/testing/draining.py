@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from koan_django.messaging.buses import registry
 from koan_django.messaging.buses.database import DatabaseBus
 from koan_django.messaging.buses.elected import ElectedBus
 from koan_django.messaging.buses.memory import MemoryBus
 from koan_django.messaging.envelope import Envelope
-from koan_django.messaging.exceptions import MessagingError
+from koan_django.messaging.exceptions import MessagingError, UnreadableMessageError
 from koan_django.messaging.invocation import handle
+from koan_django.messaging.messages import Message
 
 from . import commits, unrest
+from .capturing import described, matches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from koan_django.messaging.consumer import Consumer
     from koan_django.messaging.envelope import Delivery
     from koan_django.messaging.verdicts import Verdict
+
+M = TypeVar("M", bound=Message)
 
 #: More than any test means: a handler sends what it receives.
 LIMIT = 10_000
@@ -62,6 +66,34 @@ class Drained:
     def __len__(self) -> int:
         """How many were handled."""
         return len(self.handled)
+
+    def did_handle(self, kind: type[M], count: int | None = None, /, *, group: str = "", **fields: Any) -> M:
+        """Return the first handled message of ``kind`` whose fields have these values, of ``group`` if it is given.
+
+        Each group counts for itself. Raises ``AssertionError`` when there is none, or when there are not ``count``.
+        """
+        return self._found("handled", self.handled, kind, count, group, fields)
+
+    def did_not_handle(self, kind: type[Message], /, *, group: str = "", **fields: Any) -> None:
+        """Raise ``AssertionError`` if a message of ``kind`` with these values was handled, in ``group`` if given."""
+        found = _matching(self.handled, kind, group, fields)
+        if found:
+            raise AssertionError(f"handled {len(found)} {described(kind, fields)}: {found[0]!r}")
+
+    def did_give_up(self, kind: type[M], count: int | None = None, /, *, group: str = "", **fields: Any) -> M:
+        """As :meth:`did_handle`, of what became a dead letter."""
+        return self._found("gave up", self.dead, kind, count, group, fields)
+
+    def _found(
+        self, verb: str, among: tuple[Handling, ...], kind: type[M], count: int | None, group: str, fields: Any
+    ) -> M:
+        found = _matching(among, kind, group, fields)
+        if not found or (count is not None and len(found) != count):
+            wanted = "at least one" if count is None else str(count)
+            where = f" in the group {group!r}" if group else ""
+            but = ", ".join(f"{each.envelope.alias} in {each.group!r}" for each in among) or "nothing"
+            raise AssertionError(f"{verb} {len(found)} {described(kind, fields)}{where}, not {wanted}. It was: {but}.")
+        return found[0]
 
 
 class DeadLettersError(AssertionError):
@@ -185,3 +217,18 @@ def _checked(bus: Bus) -> Bus:
         why="it is on a broker, which other processes may consume",
         fix=f'In tests: override_koan(MESSAGING={{"BUSES": {{"{bus.alias}": {{"URL": "database://"}}}}}}).',
     )
+
+
+def _matching(among: tuple[Handling, ...], kind: type[M], group: str, fields: dict[str, Any]) -> list[M]:
+    """Return the messages of ``kind``; one whose body cannot be read has no fields."""
+    found = []
+    for each in among:
+        if each.envelope.alias != kind._meta.alias or group not in ("", each.group):
+            continue
+        try:
+            message = each.envelope.decode(kind)
+        except UnreadableMessageError:
+            continue
+        if matches(message, fields):
+            found.append(message)
+    return found

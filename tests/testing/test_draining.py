@@ -112,6 +112,31 @@ def test_dead_letters_are_an_error_that_lists_them_unless_they_may_be() -> None:
 
 
 @either
+def test_what_was_handled_and_given_up_can_be_asked_for() -> None:
+    def refuse(message: OrderPlaced) -> None:
+        if message.number == 3:
+            raise PermanentError("no such order")
+
+    with listening(OrderPlaced, refuse, group="billing"), listening(OrderPlaced, group="audit"):
+        send_many([OrderPlaced(1, note="a"), OrderPlaced(2), OrderPlaced(3)])
+        drained = drain(allow_dead=True)
+    assert drained.did_handle(OrderPlaced, number=1) == OrderPlaced(1, note="a")
+    assert drained.did_handle(OrderPlaced, 5).number in (1, 2, 3)
+    assert drained.did_handle(OrderPlaced, 1, group="audit", number=3).number == 3
+    assert drained.did_give_up(OrderPlaced, 1).number == 3
+    drained.did_not_handle(OrderPaid)
+    drained.did_not_handle(OrderPlaced, group="billing", number=3)
+    with pytest.raises(AssertionError, match=r"handled 0 OrderPlaced\(number=3\) in the group 'billing', not at least"):
+        drained.did_handle(OrderPlaced, group="billing", number=3)
+    with pytest.raises(AssertionError, match=r"handled 2 OrderPlaced in the group 'billing', not 3\. It was: order"):
+        drained.did_handle(OrderPlaced, 3, group="billing")
+    with pytest.raises(AssertionError, match=r"gave up 0 OrderPaid, not at least one\. It was: order\.placed"):
+        drained.did_give_up(OrderPaid)
+    with pytest.raises(AssertionError, match="handled 3 OrderPlaced"):
+        drained.did_not_handle(OrderPlaced, group="audit")
+
+
+@either
 def test_delays_and_retries_wait_for_the_clock() -> None:
     def fail(message: OrderPlaced) -> None:
         if context_of(arrived).attempt < 3:

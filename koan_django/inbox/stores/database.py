@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from koan_django.core.context import correlation, new_id
 from koan_django.core.exceptions import LeaseLostError
+from koan_django.core.inserting import insert
 from koan_django.inbox.exceptions import InboxBusyError
 from koan_django.inbox.models import InboxEntry
 
@@ -28,15 +29,12 @@ class DatabaseStore:
     """Rows of :class:`InboxEntry`."""
 
     def claim(self, scopes: Sequence[Scope]) -> list[bool]:
-        """Insert and ignore conflicts, then see which rows bear this claim: two statements for any number."""
+        """Insert and ignore conflicts: one statement for one claim, and two for any number, if all of it is new."""
         claim = new_id()
         now = timezone.now()
         first_of = {scope.fingerprint: index for index, scope in reversed(list(enumerate(scopes)))}
-        self._rows.bulk_create(
-            [_entry(scopes[index], claim, "processed", processed_at=now) for index in sorted(first_of.values())],
-            ignore_conflicts=True,
-        )
-        mine = self._mine(first_of, claim)
+        entries = [_entry(scopes[index], claim, "processed", processed_at=now) for index in sorted(first_of.values())]
+        mine = self._insert(entries, claim)
         if len(mine) < len(first_of) and self._rows.finish_abandoned(first_of.keys() - mine, claim, now):
             mine = self._mine(first_of, claim)
         fresh = [
@@ -84,6 +82,15 @@ class DatabaseStore:
     def _rows(self) -> InboxQuerySet:
         """Reads go where writes go: a replica may not know yet what was handled."""
         return InboxEntry.objects.using(router.db_for_write(InboxEntry))
+
+    def _insert(self, entries: list[InboxEntry], claim: str) -> set[str]:
+        """Return the fingerprints of the entries that are new; of a single one the database's count tells."""
+        rows = self._rows
+        if len(entries) == 1:
+            is_new = insert(entries[0], using=rows.db, ignore_conflicts=True)
+            return {entries[0].fingerprint} if is_new else set()
+        rows.bulk_create(entries, ignore_conflicts=True)
+        return self._mine([entry.fingerprint for entry in entries], claim)
 
     def _mine(self, fingerprints: Iterable[str], claim: str) -> set[str]:
         mine = self._rows.filter(fingerprint__in=list(fingerprints), claim=claim)

@@ -1,0 +1,42 @@
+"""One row by a statement that was made once."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from koan_django.core.inserting import insert
+from koan_django.inbox.models import InboxEntry
+from koan_django.messaging.models import MessageEvent
+
+pytestmark = [pytest.mark.django_db, pytest.mark.database]
+
+
+def entry(fingerprint: str = "a") -> InboxEntry:
+    return InboxEntry(fingerprint=fingerprint, handler="h%s", key="k", state="processed", claim="c")
+
+
+def test_it_writes_what_the_orm_writes() -> None:
+    values = {"kind": "handled", "message_id": "1", "alias": "%s?", "bus": "main", "duration_ms": 1.5, "tenant": "☃"}
+    MessageEvent.objects.create(**values)
+    assert insert(MessageEvent(**values), using="default")
+    one, other = MessageEvent.objects.order_by("id").values()
+    assert {**one, "id": 0, "at": 0} == {**other, "id": 0, "at": 0}
+    assert abs(timezone.now() - other["at"]).total_seconds() < 60
+
+
+def test_a_row_that_is_there_is_an_error_or_nothing_as_asked_for() -> None:
+    assert insert(entry(), using="default")
+    with pytest.raises(IntegrityError), transaction.atomic():
+        insert(entry(), using="default")
+    assert not insert(entry(), using="default", ignore_conflicts=True)
+    assert insert(entry("b"), using="default", ignore_conflicts=True)
+    assert InboxEntry.objects.count() == 2
+
+
+def test_it_is_one_statement() -> None:
+    with CaptureQueriesContext(connection) as queries:
+        insert(entry(), using="default")
+    assert [query["sql"].split()[0] for query in queries] == ["INSERT"]
