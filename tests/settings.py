@@ -1,6 +1,6 @@
 """Settings of the test run.
 
-The default database is SQLite in a file, or the PostgreSQL of ``KOAN_TEST_DATABASE_URL``.
+The default database is SQLite in a file, or the PostgreSQL or MariaDB of ``KOAN_TEST_DATABASE_URL``.
 """
 
 from __future__ import annotations
@@ -64,12 +64,21 @@ STATIC_URL = "static/"
 MAILERS = {"default": {"BACKEND": "django.core.mail.backends.smtp.EmailBackend"}}
 
 
+def _engine(scheme: str) -> str:
+    if scheme != "mysql":
+        return "postgresql"
+    import pymysql  # the driver that needs no compiler
+
+    pymysql.install_as_MySQLdb()
+    return "mysql"
+
+
 def _database() -> dict[str, object]:
     url = os.environ.get("KOAN_TEST_DATABASE_URL")
     if url:
         parts = urlsplit(url)
         return {
-            "ENGINE": "django.db.backends.postgresql",
+            "ENGINE": f"django.db.backends.{_engine(parts.scheme)}",
             "NAME": parts.path.lstrip("/"),
             "USER": unquote(parts.username or ""),
             "PASSWORD": unquote(parts.password or ""),

@@ -43,6 +43,22 @@ def databases() -> Iterator[Finding]:
             yield Finding(name, "unhealthy", f"{type(error).__name__}: {error}", remedy=remedy)
         else:
             yield Finding(name, "healthy", f"{connection.vendor} answers")
+            if connection.vendor == "mysql":
+                yield _collation(alias)
+
+
+def _collation(alias: str) -> Finding:
+    """Names that differ in case only are two on every other database."""
+    with connections[alias].cursor() as cursor:
+        cursor.execute("SELECT @@collation_database")
+        (collation,) = cursor.fetchone()
+    name, text = f"database.{alias}.collation", f"tables are made with {collation}"
+    if collation.endswith(("_bin", "_cs")):
+        return Finding(name, "healthy", text)
+    remedy = (
+        "Make the database with utf8mb4_bin, or give groups, aliases and files names that differ in more than case."
+    )
+    return Finding(name, "degraded", text, remedy=remedy)
 
 
 @examination("core.migrations")

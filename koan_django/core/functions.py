@@ -10,7 +10,9 @@ from django.utils import timezone
 from . import clock
 
 if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.models.expressions import Expression
+    from django.db.models.sql.compiler import SQLCompiler
 
 
 class Now(functions.Now):
@@ -22,5 +24,13 @@ class Now(functions.Now):
     def resolve_expression(self, *args: Any, **kwargs: Any) -> Expression:  # type: ignore[override]  # or a value
         """Decide when the query takes it in, not when the expression is written."""
         if clock.is_moved():
-            return Value(timezone.now(), DateTimeField()).resolve_expression(*args, **kwargs)
+            return _Moment(timezone.now(), DateTimeField()).resolve_expression(*args, **kwargs)
         return super().resolve_expression(*args, **kwargs)
+
+
+class _Moment(Value):
+    """A time that stays one when it is selected: to MySQL a parameter is text."""
+
+    def as_mysql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> tuple[str, Any]:
+        sql, parameters = self.as_sql(compiler, connection)
+        return f"CAST({sql} AS datetime(6))", parameters

@@ -54,7 +54,7 @@ register(
         why="They lock the same rows in another order.",
         fix="Nothing once in a while. When it is frequent, lock rows in one order everywhere.",
         errors=_DATABASE,
-        text=r"deadlock|could not serialize",
+        text=r"deadlock|could not serialize|record has changed since last read",
     ),
     Hint(
         code="database.timeout",

@@ -44,6 +44,7 @@ def register_all() -> None:
     register(check_handlers)
     register(check_buses)
     register(check_sqlite, Tags.database)
+    register(check_mysql, Tags.database)
     register(check_names, deploy=True)
 
 
@@ -237,6 +238,26 @@ def check_sqlite(app_configs: object, **kwargs: object) -> list[CheckMessage]:
                 )
             )
     return found
+
+
+def check_mysql(app_configs: object, **kwargs: object) -> list[CheckMessage]:
+    """W009: MySQL with an isolation under which a transaction goes on reading what was there when it began."""
+    databases: dict[str, dict[str, Any]] = settings.DATABASES
+    levels = {
+        alias: str(database.get("OPTIONS", {}).get("isolation_level", "read committed") or "that of the server").lower()
+        for alias, database in databases.items()
+        if database.get("ENGINE") == "django.db.backends.mysql"
+    }
+    return [
+        Warning(
+            f"The isolation level of the database {alias!r} is {level}",
+            hint="Leave isolation_level out of its OPTIONS, or set it to 'read committed', Django's default: under"
+            " another a claim may not see what a transaction beside it has just committed, and waits for its locks.",
+            id="koan_messaging.W009",
+        )
+        for alias, level in levels.items()
+        if level != "read committed"
+    ]
 
 
 def check_names(app_configs: object, **kwargs: object) -> list[CheckMessage]:

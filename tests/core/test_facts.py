@@ -45,7 +45,7 @@ class TestOwn:
         settings.KOAN = {}
         found = subjects()
         assert found["core.environment"] == Fact("core.environment", "none", "no environment is named")
-        assert found["core.database"].selection in ("sqlite", "postgresql")
+        assert found["core.database"].selection in ("sqlite", "postgresql", "mysql")
         assert found["storage.default"].selection == "default"
         assert found["storage.profile.default"].reason == "no PROFILES are set"
         assert found["secrets.chain"].reason == "no CHAIN is set"

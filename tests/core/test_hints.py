@@ -53,6 +53,13 @@ REAL: list[tuple[BaseException, str, bool]] = [
     (OperationalError('FATAL:  password authentication failed for user "koan"'), "database.login", True),
     (OperationalError("database is locked"), "database.locked", True),
     (OperationalError("deadlock detected"), "database.deadlock", True),
+    (
+        OperationalError(1213, "Deadlock found when trying to get lock"),
+        "database.deadlock",
+        True,
+    ),
+    (OperationalError(1020, "Record has changed since last read in table 'x'"), "database.deadlock", True),
+    (OperationalError(1205, "Lock wait timeout exceeded; try restarting transaction"), "database.locked", True),
     (OperationalError("canceling statement due to statement timeout"), "database.timeout", True),
     (OperationalError("no such table: shop_order"), "database.schema", False),
     (ProgrammingError('relation "shop_order" does not exist'), "database.schema", False),

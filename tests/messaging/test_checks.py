@@ -23,7 +23,7 @@ from koan_django.messaging import (
     messages,
     upcaster,
 )
-from koan_django.messaging.checks import check_sqlite
+from koan_django.messaging.checks import check_mysql, check_sqlite
 from koan_django.messaging.handlers import handler
 from koan_django.testing import override_koan
 
@@ -198,6 +198,24 @@ def test_w004_sqlite_that_will_be_locked(given: dict[str, Any], warned: bool) ->
         patch.setattr("django.conf.settings.DATABASES", databases)
         reports = check_sqlite(None)
     assert [each.id for each in reports] == ["koan_messaging.W004"] * warned
+
+
+@pytest.mark.parametrize(
+    ("given", "level"),
+    [
+        ({}, None),
+        ({"isolation_level": "Read Committed"}, None),
+        ({"isolation_level": "repeatable read"}, "repeatable read"),
+        ({"isolation_level": None}, "that of the server"),
+    ],
+)
+def test_w009_mysql_that_reads_the_past(given: dict[str, Any], level: str | None) -> None:
+    databases = {"default": {"ENGINE": "django.db.backends.mysql", "NAME": "x", "OPTIONS": given}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("django.conf.settings.DATABASES", databases)
+        reports = check_mysql(None)
+    assert [each.id for each in reports] == ["koan_messaging.W009"] * (level is not None)
+    assert all(f"is {level}" in each.msg for each in reports)
 
 
 def test_w005_and_w006_names_that_a_refactoring_would_change(declare: Callable[..., Any]) -> None:

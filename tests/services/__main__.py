@@ -1,8 +1,8 @@
 """Runs a command with servers: ``python -m tests.services run postgres rabbitmq -- pytest -m database``.
 
-The command finds them in its environment: ``KOAN_TEST_POSTGRES_URL`` and ``KOAN_TEST_DATABASE_URL`` (the default
-database of the tests), ``KOAN_TEST_RABBITMQ_URL`` and ``KOAN_TEST_RABBITMQ_MANAGEMENT_URL``, ``KOAN_TEST_REDIS_URL``,
-``KOAN_TEST_S3_URL``. Its exit code is ours.
+The command finds them in its environment: ``KOAN_TEST_POSTGRES_URL`` or ``KOAN_TEST_MARIADB_URL``, and that as
+``KOAN_TEST_DATABASE_URL`` (the default database of the tests), ``KOAN_TEST_RABBITMQ_URL`` and
+``KOAN_TEST_RABBITMQ_MANAGEMENT_URL``, ``KOAN_TEST_REDIS_URL``, ``KOAN_TEST_S3_URL``. Its exit code is ours.
 
 ``share`` in place of ``run`` is for a test run that is spread over processes: they share the servers, the default
 database stays what it is, and with ``SERVICES=none`` the command runs all the same.

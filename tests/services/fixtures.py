@@ -10,6 +10,7 @@ import pytest
 
 from . import waiting
 from .chromium import Chromium
+from .mariadb import MariaDB
 from .plugin import STARTED, evidence
 from .postgres import Postgres
 from .process import Process
@@ -69,6 +70,12 @@ def postgres_database(postgres: Postgres) -> Iterator[str]:
     """The URL of an empty PostgreSQL database for this test alone."""
     with postgres.database() as dsn:
         yield dsn
+
+
+@pytest.fixture(scope="session")
+def mariadb(pytestconfig: pytest.Config) -> Iterator[MariaDB]:
+    """The MariaDB of this run: ``dsn`` and ``with mariadb.database() as dsn``."""
+    yield from _serve(pytestconfig, MariaDB())
 
 
 @pytest.fixture(scope="session")

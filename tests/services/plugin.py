@@ -1,7 +1,7 @@
 """The pytest side: which tests need which servers, and what to show when something goes wrong.
 
-A test that uses the fixture ``rabbitmq``, ``postgres``, ``redis`` or ``chromium``, straight or by way of another, is
-marked ``services``. One that asks for them later (``request.getfixturevalue``) names them itself:
+A test that uses the fixture ``rabbitmq``, ``postgres``, ``mariadb``, ``redis`` or ``chromium``, straight or by way of
+another, is marked ``services``. One that asks for them later (``request.getfixturevalue``) names them itself:
 ``@pytest.mark.services("rabbitmq")``.
 """
 
