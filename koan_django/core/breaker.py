@@ -112,6 +112,11 @@ class Breaker:
                 return permit
         raise self._open()
 
+    def refusal(self) -> BreakerOpenError | None:
+        """Return what :meth:`admit` would raise now, without taking the place of a probe."""
+        circuit = self._look()
+        return self._open() if circuits.refuses(circuit, self.policy, self._now()) else None
+
     def conclude(self, permit: Permit, error: BaseException | None = None) -> None:
         """Say how the call ended. Only a failure, and the end of a probe, are written."""
         if error is None or (isinstance(error, Exception) and not is_transient(error)):
@@ -119,7 +124,12 @@ class Breaker:
                 self._change(lambda circuit, now: circuits.succeeded(circuit, now, permit))
         elif isinstance(error, Exception):
             self.failed(permit, f"{type(error).__name__}: {error}")
-        elif permit.place is not None:  # the process is told to end, which says nothing about the other side
+        else:  # the process is told to end, which says nothing about the other side
+            self.give_up(permit)
+
+    def give_up(self, permit: Permit) -> None:
+        """Say that nothing is known of how the call ended: the place of a probe is free for another."""
+        if permit.place is not None:
             self._change(lambda circuit, now: circuits.given_up(circuit, permit))
 
     def failed(self, permit: Permit, reason: str) -> None:

@@ -11,7 +11,9 @@ import threading
 import time
 from abc import abstractmethod
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from functools import lru_cache, partial
 from itertools import count
 from typing import TYPE_CHECKING
@@ -24,12 +26,16 @@ from koan_django.core.threads import DatabaseThread
 from . import events, handlers
 from .buses.base import Batch
 from .exceptions import WorkerLostError
+from .gate import HELD, Gate
 from .limits import NO_LIMITS, overdue
 from .pacing import Pace, parts
+from .tallying import Tally
 from .verdicts import Verdict, failed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from koan_django.core.circuits import Permit
 
     from .buses.base import Bus, Pool
     from .envelope import Delivery
@@ -40,6 +46,8 @@ logger = logging.getLogger(__name__)
 #: More batches than children keep the pool busy while verdicts travel back.
 AHEAD = 1
 MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 15.0
+#: A delivery whose handler is held, and that could not be left where it was, comes back after so long.
+HOLD = timedelta(seconds=5)
 _BEFORE_SETTLE = faults.point("messaging.consumer.before_settle")
 
 
@@ -69,8 +77,16 @@ class Consumer(DatabaseThread):
         self._told: set[Overdue] = set()
         wanted = {group: max(member.batch or 1 for member in members) for group, members in groups.items()}
         self._pace = Pace(wanted, bus.options.batch)
+        self.gate = Gate(bus.alias, self.hold)
+        self._tally = Tally(bus.alias)
+        self._permits: dict[int, Mapping[str, Permit]] = {}
 
     # what a bus does differently
+
+    @property
+    def hold(self) -> timedelta:
+        """How long a delivery is put off whose handler is held."""
+        return HOLD
 
     def open(self) -> None:
         """Connect and prepare; may raise."""
@@ -112,6 +128,7 @@ class Consumer(DatabaseThread):
         while not self._is_over():
             began = time.monotonic()
             try:
+                self._look_around()
                 self.open()
                 self.consuming, self.error = True, ""
                 logger.info("Consuming the bus %s: %s", self.bus.alias, ", ".join(sorted(self.groups)))
@@ -125,11 +142,14 @@ class Consumer(DatabaseThread):
                 backoff = MIN_BACKOFF_SECONDS
             self._rest(backoff)
             backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
+        with self.turn():
+            self._tally.flush()
 
     def _loop(self) -> None:
         while True:
             busy = self._settle_done()
             self._tell_overdue()
+            self._look_around()
             self.keep()
             if not self.draining.is_set():
                 busy = self._fill() or busy
@@ -145,6 +165,15 @@ class Consumer(DatabaseThread):
         for each in late - self._told:
             logger.warning("%s; this pool cannot end it", each)
         self._told = late
+
+    def _look_around(self) -> None:
+        """Read which handlers are held, and write what was counted; both rarely."""
+        if self.gate.is_due or self._tally.is_due:
+            with self.turn():
+                if self.gate.is_due:
+                    self.gate.look()
+                if self._tally.is_due:
+                    self._tally.flush()
 
     def _is_over(self) -> bool:
         return self.stopping.is_set() or (self.draining.is_set() and not self.unfinished())
@@ -176,6 +205,8 @@ class Consumer(DatabaseThread):
             "in_flight": len(self.in_flight),
             "settled": self.handled,
         }
+        if self.gate.held:
+            data["held"] = sorted(self.gate.held)
         if not self.consuming and not self.error and self.is_alive():
             return health.Finding(name, "degraded", "starting", critical=True, data=data)
         if not (self.consuming and self.is_alive()):
@@ -198,7 +229,7 @@ class Consumer(DatabaseThread):
                 break  # whose turn it is now begins the next round: a busy pool must not starve the later groups
             group = self.groups[0]
             self.groups.rotate(-1)
-            while group in waiting and self._has_room():
+            while group in waiting and self._has_room() and not self.gate.is_shut(group):
                 if not self._take(group):
                     break
                 submitted = True
@@ -208,7 +239,8 @@ class Consumer(DatabaseThread):
 
     def _take(self, group: str) -> bool:
         """Fetch deliveries of ``group`` and hand them over; what is too large for one batch waits for its turn."""
-        fetched = parts(self.fetch(group, self._pace.limit(group)), partial(self._limits_of, group))
+        limit = 1 if self.gate.is_probing(group) else self._pace.limit(group)
+        fetched = parts(self.fetch(group, limit), partial(self._limits_of, group))
         batches = [Batch(self.bus.alias, group, part, limits) for limits, part in fetched]
         self._again.extend(batches[1:])
         return bool(batches) and self._submit(batches[0])
@@ -221,8 +253,15 @@ class Consumer(DatabaseThread):
         return len(self.in_flight) < self.pool.size + AHEAD
 
     def _submit(self, batch: Batch) -> bool:
+        with self._guarded():
+            admission = self.gate.admit(batch)
+        if admission.held:
+            self._set_aside(admission.held, batch)
+        batch = admission.batch
+        if not batch.deliveries:
+            return True
         number = next(self._numbers)
-        self.in_flight[number] = batch
+        self.in_flight[number], self._permits[number] = batch, admission.permits
 
         def done(_batch: Batch, verdicts: list[Verdict] | None) -> None:
             self._done.append((number, verdicts))
@@ -231,26 +270,51 @@ class Consumer(DatabaseThread):
         if self.pool.submit(batch, done):
             return True
         del self.in_flight[number]
+        self._conclude(number, [])
         self.give_back(batch.deliveries)
         self.draining.set()
         return False
 
+    def _set_aside(self, held: tuple[tuple[Delivery, Verdict], ...], batch: Batch) -> None:
+        """Settle deliveries of held handlers like those that were handled, in the next turn."""
+        number = next(self._numbers)
+        self.in_flight[number] = replace(batch, deliveries=tuple(delivery for delivery, _ in held))
+        self._judged[number] = list(held)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Where a breaker may have to be read or written it takes a turn of the database."""
+        if self.gate.is_guarded:
+            with self.turn():
+                yield
+        else:
+            yield
+
+    def _conclude(self, number: int, verdicts: list[Verdict]) -> None:
+        permits = self._permits.pop(number, {})
+        if permits:
+            with self.turn():
+                self.gate.conclude(permits, verdicts)
+
     def _settle_done(self) -> bool:
         while self._done:
             number, verdicts = self._done.popleft()
-            self._judged[number] = self._judge(self.in_flight[number], verdicts)
+            judged = self._judge(self.in_flight[number], verdicts)
+            self._judged[number] = judged
+            self._tally.note(verdict for _, verdict in judged)
+            self._conclude(number, [verdict for _, verdict in judged])
         settled = [pair for pairs in self._judged.values() for pair in pairs if pair[1].outcome != "alone"]
         if settled:
             with span("messaging.settle", bus=self.bus.alias, messages=len(settled)):
                 _BEFORE_SETTLE()
                 self.settle(settled)
             self.handled += len(settled)
-        judged, self._judged = self._judged, {}
-        for number, pairs in judged.items():  # only now: a drain must not end before its work is settled
+        over, self._judged = self._judged, {}
+        for number, pairs in over.items():  # only now: a drain must not end before its work is settled
             batch = self.in_flight.pop(number)
             alone = [delivery for delivery, verdict in pairs if verdict.outcome == "alone"]
             self._again.extend(replace(batch, deliveries=(each,)) for each in alone)
-        return bool(judged)
+        return bool(over)
 
     def _judge(self, batch: Batch, verdicts: list[Verdict] | None) -> list[tuple[Delivery, Verdict]]:
         """Pair deliveries with verdicts. Of several whose child died each is run alone."""
@@ -293,5 +357,5 @@ class Consumer(DatabaseThread):
                 detail=f"{verdict.error_type.rpartition('.')[2]}: {verdict.error}",
             )
             for delivery, verdict in settled
-            if verdict.outcome in kinds
+            if verdict.outcome in kinds and verdict.reason != HELD
         )

@@ -8,6 +8,8 @@ from datetime import timedelta
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
+from koan_django.core.breaker import Breaker, breakers
+from koan_django.core.circuits import BreakerPolicy
 from koan_django.core.exceptions import RegistrationError
 from koan_django.core.registry import origin_of
 from koan_django.core.retry import RetryPolicy
@@ -15,7 +17,7 @@ from koan_django.core.retry import RetryPolicy
 from .conf import options
 from .limits import Limits, combined, duration
 from .messages import Message
-from .objections import limit_objections, objections, positional
+from .objections import BREAKER_PREFIX, breaker_objections, limit_objections, objections, positional
 from .routing import matches, specificity
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ class Handler:
     pinned: bool
     takes_context: bool
     origin: str
+    breaker: Breaker | None = None
 
     @property
     def group(self) -> str:
@@ -116,6 +119,7 @@ def handler(
     retry: RetryPolicy | None = ...,
     time_limit: float | timedelta | None = ...,
     soft_time_limit: float | timedelta | None = ...,
+    breaker: BreakerPolicy | bool = ...,
 ) -> Accepts[M]: ...
 @overload
 def handler(
@@ -130,6 +134,7 @@ def handler(
     retry: RetryPolicy | None = ...,
     time_limit: float | timedelta | None = ...,
     soft_time_limit: float | timedelta | None = ...,
+    breaker: BreakerPolicy | bool = ...,
 ) -> Accepts[list[M]]: ...
 @overload
 def handler(
@@ -144,6 +149,7 @@ def handler(
     retry: RetryPolicy | None = ...,
     time_limit: float | timedelta | None = ...,
     soft_time_limit: float | timedelta | None = ...,
+    breaker: BreakerPolicy | bool = ...,
 ) -> Accepts[Envelope]: ...
 @overload
 def handler(
@@ -158,6 +164,7 @@ def handler(
     retry: RetryPolicy | None = ...,
     time_limit: float | timedelta | None = ...,
     soft_time_limit: float | timedelta | None = ...,
+    breaker: BreakerPolicy | bool = ...,
 ) -> Accepts[list[Envelope]]: ...
 def handler(
     message: type[Message] | str,
@@ -171,6 +178,7 @@ def handler(
     retry: RetryPolicy | None = None,
     time_limit: float | timedelta | None = None,
     soft_time_limit: float | timedelta | None = None,
+    breaker: BreakerPolicy | bool = False,
 ) -> Accepts[Any]:
     """Receive a message class, or every alias that a pattern matches, in ``group``.
 
@@ -181,11 +189,12 @@ def handler(
 
     One call may take ``time_limit`` (seconds or a duration); then its process is killed. ``soft_time_limit``, which is
     shorter, raises :class:`celery.exceptions.SoftTimeLimitExceeded` in it. Prefork pools alone can do either.
+    ``breaker`` keeps messages back in all workers while the handler fails by transient errors.
     """
     hard, soft = duration(time_limit), duration(soft_time_limit)
 
     def register(function: Callable[..., Any]) -> None:
-        _add(_described(function, message, group, bus, name, batch, atomic, max_attempts, retry, hard, soft))
+        _add(_described(function, message, group, bus, name, batch, atomic, max_attempts, retry, hard, soft, breaker))
 
     return Accepts(register)
 
@@ -223,7 +232,9 @@ def find(bus: str, group: str, alias: str) -> Handler | None:
 
 def forget(name: str) -> None:
     """Remove a handler; for tests."""
-    _handlers.pop(name, None)
+    gone = _handlers.pop(name, None)
+    if gone is not None and gone.breaker is not None:
+        breakers.remove(gone.breaker.name)
 
 
 def _add(described: Handler) -> None:
@@ -235,6 +246,8 @@ def _add(described: Handler) -> None:
             fix="Give one of them another name=.",
         )
     _handlers[described.name] = described
+    if described.breaker is not None:
+        breakers.add(described.breaker.name, described.breaker, origin=described.origin)
 
 
 def _described(
@@ -249,10 +262,12 @@ def _described(
     retry: RetryPolicy | None,
     time_limit: timedelta | None,
     soft_time_limit: timedelta | None,
+    breaker: BreakerPolicy | bool,
 ) -> Handler:
     origin = origin_of(function)
     found = objections(function, message, group, name or origin, batch, atomic, max_attempts, retry)
-    for why in chain(found, limit_objections(time_limit, soft_time_limit)):
+    limits = limit_objections(time_limit, soft_time_limit)
+    for why in chain(found, limits, breaker_objections(breaker, name or origin)):
         raise RegistrationError(f"{origin} cannot be a handler", why=why)
     return Handler(
         name=name or origin,
@@ -270,7 +285,14 @@ def _described(
         pinned=name is not None,
         takes_context=len(positional(function)) == 2,
         origin=origin,
+        breaker=_breaker(name or origin, breaker),
     )
+
+
+def _breaker(name: str, wanted: BreakerPolicy | bool) -> Breaker | None:
+    if not wanted:
+        return None
+    return Breaker(f"{BREAKER_PREFIX}{name}", BreakerPolicy() if wanted is True else wanted)
 
 
 def overlaps(one: Handler, other: Handler) -> bool:

@@ -7,6 +7,7 @@ import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from koan_django.core.circuits import BreakerPolicy
 from koan_django.core.retry import RetryPolicy
 
 from .conf import GROUP
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 _PATTERN = re.compile(r"([A-Za-z0-9_-]+|\*|#)(\.([A-Za-z0-9_-]+|\*|#))*")
 #: Of the column in which the inbox remembers it.
 NAME_LENGTH = 255
+#: What the breaker of a handler is called, before the handler's name; together they fit into 200 characters.
+BREAKER_PREFIX = "messaging.handler."
+GUARDED_NAME_LENGTH = 200 - len(BREAKER_PREFIX)
 
 
 def objections(
@@ -66,6 +70,14 @@ def limit_objections(hard: timedelta | None, soft: timedelta | None) -> Iterator
         yield "a time limit must be above 0"
     if hard is not None and soft is not None and soft >= hard:
         yield "soft_time_limit must be shorter than time_limit, which kills"
+
+
+def breaker_objections(breaker: object, name: str) -> Iterator[str]:
+    """Yield what is wrong with the breaker of a declaration."""
+    if not isinstance(breaker, bool | BreakerPolicy):
+        yield f"breaker is {breaker!r}, not True, False or a BreakerPolicy"
+    elif breaker and len(name) > GUARDED_NAME_LENGTH:
+        yield f"its name has {len(name)} characters; with a breaker at most {GUARDED_NAME_LENGTH}: give another name="
 
 
 def _signature_objections(function: Callable[..., Any]) -> Iterator[str]:

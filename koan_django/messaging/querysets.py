@@ -15,7 +15,7 @@ from koan_django.core.leases import LeasedQuerySet
 from koan_django.core.process import identity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from .buses.base import Due
     from .models import DeadLetter, OutboxMessage, QueuedDelivery  # noqa: F401  # named in base classes as text
@@ -73,11 +73,14 @@ class DeliveryQuerySet(LeasedQuerySet["QueuedDelivery"]):
         """Read where is written: a replica may show what was handled already."""
         return self.using(router.db_for_write(self.model))
 
-    def waiting(self, bus: str, group: str) -> DeliveryQuerySet:
-        """Deliveries of a group that are due and nobody handles."""
-        return self.filter(bus=bus, group=group, available_at__lte=Now()).free()  # type: ignore[return-value]
+    def waiting(self, bus: str, group: str, *, without: Collection[str] = ()) -> DeliveryQuerySet:
+        """Deliveries of a group that are due and nobody handles; ``without`` are aliases that are left out."""
+        rows = self.filter(bus=bus, group=group, available_at__lte=Now())
+        return (rows.exclude(alias__in=without) if without else rows).free()  # type: ignore[return-value]
 
-    def claim(self, bus: str, group: str, limit: int, ttl: timedelta) -> list[QueuedDelivery]:
+    def claim(
+        self, bus: str, group: str, limit: int, ttl: timedelta, *, without: Collection[str] = ()
+    ) -> list[QueuedDelivery]:
         """Take up to ``limit`` waiting deliveries for ``ttl``: higher priority first, then the oldest.
 
         One that was lost with its worker :data:`SUSPECT` times is taken alone.
@@ -85,7 +88,7 @@ class DeliveryQuerySet(LeasedQuerySet["QueuedDelivery"]):
         owner = f"{identity()}:{uuid.uuid4().hex[:8]}"
         features = connections[self.db].features
         with transaction.atomic(using=self.db):
-            rows = self.waiting(bus, group).order_by("-priority", "id")
+            rows = self.waiting(bus, group, without=without).order_by("-priority", "id")
             if features.has_select_for_update:
                 rows = rows.select_for_update(skip_locked=features.has_select_for_update_skip_locked)
             pks = _together(rows.values_list("pk", "deliveries")[:limit])

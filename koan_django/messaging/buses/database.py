@@ -118,11 +118,12 @@ class DatabaseConsumer(Consumer):
 
     def waiting_groups(self) -> Iterable[str]:
         with self.turn():
-            return [group for group in self.groups if self._rows.waiting(self.bus.alias, group).exists()]
+            return [group for group in self.groups if not self.gate.is_shut(group) and self._is_waiting(group)]
 
     def fetch(self, group: str, limit: int) -> list[Delivery]:
         with self.turn():
-            rows = self._rows.claim(self.bus.alias, group, limit, self.bus.options.lease)
+            held = self.gate.aliases(group)
+            rows = self._rows.claim(self.bus.alias, group, limit, self.bus.options.lease, without=held)
         limit = self.bus.options.delivery_limit
         spent = [self._delivery(row) for row in rows if row.deliveries > limit]
         if spent:
@@ -146,6 +147,9 @@ class DatabaseConsumer(Consumer):
             return False
         self._suspect = None
         return super()._has_room()
+
+    def _is_waiting(self, group: str) -> bool:
+        return self._rows.waiting(self.bus.alias, group, without=self.gate.aliases(group)).exists()
 
     def _delivery(self, row: QueuedDelivery) -> Delivery:
         return Delivery(row.envelope(), self.bus.alias, row.group, ref=row.pk, token=row.lease_token)

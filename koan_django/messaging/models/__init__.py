@@ -4,5 +4,6 @@ from .deadletter import DeadLetter
 from .delivery import QueuedDelivery
 from .event import MessageEvent
 from .outbox import OutboxMessage
+from .registered import RegisteredHandler
 
-__all__ = ["DeadLetter", "MessageEvent", "OutboxMessage", "QueuedDelivery"]
+__all__ = ["DeadLetter", "MessageEvent", "OutboxMessage", "QueuedDelivery", "RegisteredHandler"]

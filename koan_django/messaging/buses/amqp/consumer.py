@@ -29,6 +29,7 @@ from .window import AckWindow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import timedelta
 
     from koan_django.messaging.buses.base import Pool
     from koan_django.messaging.verdicts import Verdict
@@ -39,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 #: How long a change of credentials waits for handlers at work; what they do not finish is handed out again.
 RENEW_SECONDS = 30.0
+#: Nobody wakes it for a handler that was paused.
+IDLE_SECONDS = 0.5
 
 
 class Ref(NamedTuple):
@@ -62,15 +65,17 @@ class AmqpConsumer(Consumer):
         self._waiting: dict[str, deque[Delivery]] = {}
         self._outlet = Outlet(bus, self.wake)
         self._bridge = DeadLetterBridge(bus)
-        self._cancelled = False
+        #: Until when a change of credentials waits for handlers at work, while one is under way.
         self._renew_by = 0.0
+        #: How many deliveries of each group may be here at once; none while it is not consumed.
+        self._prefetch: dict[str, int] = {}
 
     # connecting
 
     def open(self) -> None:
         self._link.connect()
         self._generation += 1
-        self._cancelled = False
+        self._renew_by = 0.0
         groups = handlers.on_bus(self.bus.alias)
         for group in groups:  # deliveries of the first channel arrive while the second is opened
             self._windows[group], self._waiting[group] = AckWindow(), deque()
@@ -79,15 +84,41 @@ class AmqpConsumer(Consumer):
         channel.close()
         for group in groups:
             self._channels[group] = self._link.channel()
+        self._prefetch = dict.fromkeys(groups, 0)
         self._bridge.open(self._link.channel(), list(groups))
-        for group in groups:
-            self._consume(group)
+        self._adjust()
 
-    def _consume(self, group: str) -> None:
+    def _adjust(self) -> None:
+        """Consume each group as much as it may be: not at all while it is held or this worker drains or reconnects."""
+        for group, before in self._prefetch.items():
+            wanted = self._wanted(group)
+            if wanted == before:
+                continue
+            self._prefetch[group] = wanted
+            if before:
+                self._cancel(group)
+            if wanted:
+                self._consume(group, wanted)
+
+    def _wanted(self, group: str) -> int:
+        if self.draining.is_set() or self._renew_by or self.gate.is_shut(group):
+            return 0
+        if self.gate.is_probing(group):
+            return 1
+        return (self.pool.size + AHEAD + 1) * self.bus.options.batch
+
+    def _consume(self, group: str, prefetch: int) -> None:
         channel = self._channels[group]
-        channel.basic_qos(0, (self.pool.size + AHEAD + 1) * self.bus.options.batch, False)
+        channel.basic_qos(0, prefetch, False)
         arrived = partial(self._arrived, group, self._generation)
         channel.basic_consume(self.bus.names.group(group), callback=arrived, consumer_tag=f"koan.{group}")
+
+    def _cancel(self, group: str) -> None:
+        """Take no more; what was fetched and not handed to the pool goes back."""
+        self._channels[group].basic_cancel(f"koan.{group}")
+        waiting = self._waiting[group]
+        self.give_back(waiting)
+        waiting.clear()
 
     def _arrived(self, group: str, generation: int, message: Any) -> None:
         if generation != self._generation:
@@ -98,7 +129,7 @@ class AmqpConsumer(Consumer):
 
     def shut(self) -> None:
         self._generation += 1
-        self._channels, self._windows, self._waiting = {}, {}, {}
+        self._channels, self._windows, self._waiting, self._prefetch = {}, {}, {}, {}
         self._again.clear()
         self._outlet.forget()
         self._link.disconnect()
@@ -107,6 +138,11 @@ class AmqpConsumer(Consumer):
         super().stop(timeout)
         if not self.is_alive():
             self._link.close()
+
+    @property
+    def hold(self) -> timedelta:
+        """As long as the longest bucket: each time costs the broker a publish."""
+        return max(self.bus.options.retry.steps())
 
     # fetching
 
@@ -118,9 +154,7 @@ class AmqpConsumer(Consumer):
         return [waiting.popleft() for _ in range(min(limit, len(waiting)))]
 
     def keep(self) -> None:
-        if self.draining.is_set() and not self._cancelled:
-            self._cancelled = True
-            self._cancel()
+        self._adjust()
         self.trouble = self._bridge.turn(self.turn) or self._outlet.trouble
         for delivery in self._outlet.confirmed():
             self._windows[delivery.group].settle(delivery.ref.tag)
@@ -130,21 +164,13 @@ class AmqpConsumer(Consumer):
 
     def _renew(self) -> None:
         """Connect with other credentials: once what was fetched is settled, or without waiting longer for it."""
-        if not self._cancelled:
-            self._cancelled, self._renew_by = True, time.monotonic() + RENEW_SECONDS
-            self._cancel()
+        if not self._renew_by:
+            self._renew_by = time.monotonic() + RENEW_SECONDS
+            self._adjust()
         elif not self.unfinished() or time.monotonic() > self._renew_by:
             self.shut()
             self.open()
             logger.info("The bus %s is consumed with other credentials", self.bus.alias)
-
-    def _cancel(self) -> None:
-        """Take no more; what was fetched and not handed to the pool goes back."""
-        for group, channel in self._channels.items():
-            channel.basic_cancel(f"koan.{group}")
-        for waiting in self._waiting.values():
-            self.give_back(waiting)
-            waiting.clear()
 
     def unfinished(self) -> bool:
         """Without a connection nothing can be settled: the broker hands it out again."""
@@ -153,7 +179,7 @@ class AmqpConsumer(Consumer):
         return super().unfinished() or any(len(window) for window in self._windows.values())
 
     def idle(self, busy: bool) -> None:
-        self._link.wait(0 if busy else 1.0)
+        self._link.wait(0 if busy else IDLE_SECONDS)
 
     def wake(self) -> None:
         self._link.wake()

@@ -1,0 +1,91 @@
+"""Counts what the handlers of a bus do, in memory; what was counted is written every few seconds."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from django.db import Error
+
+from koan_django.core import clock
+
+from . import handlers
+from .registering import Counts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .registering import RegisteredHandlerQuerySet
+    from .verdicts import Verdict
+
+logger = logging.getLogger(__name__)
+
+#: How often counts are written: one statement for each handler that did something.
+FLUSH_SECONDS = 5.0
+#: How often a worker says that it has its handlers.
+SEEN_SECONDS = 30.0
+
+
+class Tally:
+    """Owned by the consuming thread of ``bus``, which calls :meth:`flush` where it may use the database."""
+
+    def __init__(self, bus: str) -> None:
+        self._bus = bus
+        self._counts: dict[str, Counts] = {}
+        self._flushed = self._seen = float("-inf")
+        self._failing = False
+
+    @property
+    def is_due(self) -> bool:
+        """Whether something is to be written now."""
+        return clock.monotonic() - self._flushed >= FLUSH_SECONDS
+
+    def note(self, verdicts: Iterable[Verdict]) -> None:
+        """Count what became of deliveries; what was only put off counts nothing."""
+        for verdict in verdicts:
+            if not verdict.handler:
+                continue
+            counts = self._counts.get(verdict.handler)
+            if counts is None:
+                counts = self._counts[verdict.handler] = Counts()
+            if verdict.outcome == "handled":
+                counts.handled += 1
+                counts.seconds += verdict.seconds
+                counts.worst = max(counts.worst, verdict.seconds)
+            elif verdict.outcome == "duplicate":
+                counts.duplicates += 1
+            elif verdict.outcome in ("retry", "dead"):
+                counts.retried += verdict.outcome == "retry"
+                counts.dead += verdict.outcome == "dead"
+                counts.last_error = f"{verdict.error_type.rpartition('.')[2]}: {verdict.error}"
+
+    def flush(self) -> None:
+        """Write what was counted; what cannot be written now is kept and written later."""
+        now = self._flushed = clock.monotonic()
+        try:
+            if now - self._seen >= SEEN_SECONDS:
+                self._introduce()
+                self._seen = now
+            while self._counts:
+                name, counts = next(iter(self._counts.items()))
+                self._rows.add(name, counts)
+                del self._counts[name]
+            self._failing = False
+        except Error as error:
+            if not self._failing:
+                logger.warning("What the handlers of %s did could not be written yet: %s", self._bus, error)
+            self._failing = True
+
+    def _introduce(self) -> None:
+        """Say which handlers are here; one statement where all of them are known."""
+        declared = [each for members in handlers.on_bus(self._bus).values() for each in members]
+        if self._seen > float("-inf") and self._rows.seen(each.name for each in declared) == len(declared):
+            return
+        self._rows.declare(declared)
+        self._rows.seen(each.name for each in declared)
+
+    @property
+    def _rows(self) -> RegisteredHandlerQuerySet:
+        from .models import RegisteredHandler
+
+        return RegisteredHandler.objects.all().primary()
