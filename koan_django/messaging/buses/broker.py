@@ -48,6 +48,9 @@ class Outcome:
     reason: str = ""
 
 
+CONFIRMED = Outcome("confirmed")
+
+
 class BrokerBus(Bus):
     """Publishes at once outside a transaction; what cannot be published now waits in the outbox.
 

@@ -1,4 +1,4 @@
-"""One AMQP connection, owned and used by one thread.
+"""One AMQP connection, used by one thread at a time: its owner.
 
 The owner waits for the broker's frames and for other threads at once: they call :meth:`Link.wake`.
 """
@@ -32,6 +32,8 @@ CONNECT_SECONDS = 5
 #: is taken for dead: py-amqp would wait without end.
 REPLY_SECONDS = 10
 CLOSE_SECONDS = 3
+#: What a write may take so long for.
+PIECE_BYTES = 128 * 1024
 #: py-amqp sets one second, which a broker that is short of memory for a moment exceeds.
 USER_TIMEOUT_MS = 60_000
 
@@ -112,6 +114,13 @@ class Link:
     def channel(self) -> Any:
         """Open a channel."""
         return self._connection.channel()
+
+    def write(self, frames: bytes) -> None:
+        """Write whole frames."""
+        view = memoryview(frames)
+        for at in range(0, len(view), PIECE_BYTES):
+            self._connection.transport.write(view[at : at + PIECE_BYTES])
+            self._connection.bytes_sent += 1  # what the heartbeats go by
 
     def wake(self) -> None:
         """End the owner's :meth:`wait`; safe from any thread and in a signal handler."""

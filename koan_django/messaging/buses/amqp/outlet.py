@@ -21,7 +21,7 @@ from koan_django.messaging.verdicts import Verdict
 
 from .bridge import dead_headers
 from .properties import to_amqp
-from .publisher import Publication
+from .unconfirmed import Publication
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,7 +46,7 @@ class _Parcel:
 
 
 class Outlet:
-    """Owned by the consuming thread; only the answers come from the publisher's. ``trouble`` says what is wrong."""
+    """Owned by the consuming thread; only the answers come from another. ``trouble`` says what is wrong."""
 
     def __init__(self, bus: AmqpBus, wake: Callable[[], None]) -> None:
         self._bus = bus
@@ -111,7 +111,7 @@ class Outlet:
         return self._bus.names.retry(_bucket(policy, verdict.wait)), queue
 
     def _answered(self, parcel: _Parcel, outcome: Outcome) -> None:
-        """Called on the publisher's thread."""
+        """Called by whoever publishes then."""
         self._answers.append((parcel, outcome))
         self._wake()
 

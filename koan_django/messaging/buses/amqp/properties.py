@@ -50,12 +50,6 @@ def to_amqp(envelope: Envelope, extra: Mapping[str, str | bool] | None = None, *
     )
 
 
-def header_size(message: Message) -> int:
-    """Return how many bytes the headers of ``message`` take, roughly; they must fit into one frame."""
-    headers: dict[str, Any] = message.properties["application_headers"]
-    return sum(len(name) + len(str(value).encode("utf-8", "replace")) + 8 for name, value in headers.items())
-
-
 def from_amqp(message: Any, group: str) -> Envelope:
     """Return the envelope of a delivered message; what a stranger left out or wrote strangely is put right.
 

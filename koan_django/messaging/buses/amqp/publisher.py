@@ -1,8 +1,11 @@
-"""Publishes with confirms: one connection, owned by one thread of the process.
+"""Publishes with confirms: one connection for each process, used by one thread at a time.
 
 Confirms are matched by delivery tag and returns by what was published where. py-amqp's own wait takes any
 acknowledgement for any message, which reports a false success after a timeout; here a channel that missed a confirm is
 thrown away, and what was in flight on it is unknown.
+
+A thread owns the connection, keeps its heartbeats and works off the queue. A caller who finds it idle does the work on
+the spot instead, which saves two changes of thread; whatever others queue meanwhile goes along.
 """
 
 from __future__ import annotations
@@ -12,78 +15,64 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from itertools import takewhile
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from amqp import spec
-from amqp.basic_message import Message
 from amqp.exceptions import ChannelError, FrameSyntaxError
 
 from koan_django.core.redaction import redact_text
-from koan_django.messaging.buses.broker import Outcome
+from koan_django.messaging.buses.broker import CONFIRMED, Outcome
 
+from . import frames
 from .link import Link
-from .properties import header_size
 from .topology import Topology, declare, delay_topology, main_exchange
+from .unconfirmed import Publication, Unconfirmed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from amqp.basic_message import Message
+
     from koan_django.messaging.conf import BusOptions
 
     from .names import Names
 
 logger = logging.getLogger(__name__)
 
-WINDOW = 512
+WINDOW = 1024
+#: What is written at once: enough for the system call not to matter.
+CHUNK_BYTES = 64 * 1024
 MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 15.0
+#: How often an idle connection is looked at.
+IDLE_SECONDS = 1.0
 #: A caller waits for the confirm; connecting may come on top.
 GRACE_SECONDS = 6.0
-#: What a frame holds beside the headers of a message.
+#: What a frame holds beside the properties of a message. The broker adds headers to those that it gives back.
 FRAME_OVERHEAD = 2048
-#: What py-amqp raises for a message that it cannot write, before it writes anything.
+#: What is raised for a message that cannot be written, before anything is.
 _UNWRITABLE = (FrameSyntaxError, struct.error, UnicodeError, TypeError)
 
 
-@dataclass(eq=False, slots=True)
-class Publication:
-    """A message on its way, and who wants to know. ``done`` is called on the publisher's thread as a rule."""
-
-    exchange: str
-    routing_key: str
-    message: Message
-    done: Callable[[Outcome], None]
-    deadline: float = 0.0
-    returned: str = ""
-    #: Whoever wanted to know has given up: what was not written by then is not written any more.
-    abandoned: bool = False
-
-    @property
-    def address(self) -> tuple[str, str, str]:
-        """What was published where: all that a returned message tells of itself."""
-        return self.message.properties["message_id"], self.exchange, self.routing_key
-
-
-@dataclass(slots=True)
 class _Answers:
     """Collects the outcomes of one call."""
 
-    outcomes: list[Outcome]
-    missing: int
-    complete: threading.Event = field(default_factory=threading.Event)
+    def __init__(self, count: int) -> None:
+        self.outcomes = [Outcome("unknown", "no answer from the publisher")] * count
+        self.complete = threading.Event()
+        self._missing = count
 
     def at(self, index: int) -> Callable[[Outcome], None]:
         def done(outcome: Outcome) -> None:
             self.outcomes[index] = outcome
-            self.missing -= 1
-            if not self.missing:
+            self._missing -= 1
+            if not self._missing:
                 self.complete.set()
 
         return done
 
 
 class Publisher(threading.Thread):
-    """The publishing thread of one bus in one process. ``error`` says why it publishes nothing now."""
+    """The publisher of one bus in one process. ``error`` says why it publishes nothing now."""
 
     def __init__(self, options: BusOptions, names: Names) -> None:
         super().__init__(name="koan-publisher", daemon=True)
@@ -93,11 +82,14 @@ class Publisher(threading.Thread):
         self._undeclared: frozenset[str] = frozenset()
         self._timeout = options.confirm_timeout.total_seconds()
         self._link = Link(options.url or "", "publisher")
+        #: Held by whoever uses the connection. It knows its owner, so that nobody else can give it back.
+        self._owning = threading.RLock()
+        self._leader = 0
         self._queue: deque[Publication] = deque()
-        self._in_flight: dict[int, Publication] = {}
+        self._in_flight = Unconfirmed()
         self._channel: Any = None
-        self._tag = 0
-        self._wanted = threading.Event()
+        self._work = threading.Event()
+        self._wanted = False
         #: The last attempt to connect failed. Until one succeeds nobody is kept waiting.
         self._unreachable = False
         self._was_blocked = False
@@ -108,22 +100,26 @@ class Publisher(threading.Thread):
 
     def publish(self, messages: Sequence[tuple[str, str, Message]]) -> list[Outcome]:
         """Publish (exchange, routing key, message) and wait for all outcomes, in order."""
-        answers = _Answers([Outcome("unknown", "no answer from the publisher")] * len(messages), len(messages))
+        if not messages:
+            return []
+        if self._leader == threading.get_ident():  # a signal came while this thread was writing
+            return [Outcome("unsent", "this thread is in the middle of publishing")] * len(messages)
+        limit = time.monotonic() + self._timeout + GRACE_SECONDS + len(messages) / 1000
+        answers = _Answers(len(messages))
         publications = [Publication(*each, done=answers.at(index)) for index, each in enumerate(messages)]
-        self.submit(publications)
-        if publications and not answers.complete.wait(self._timeout + GRACE_SECONDS + len(messages) / 1000):
+        if self._accept(publications):
+            self._lead(answers.complete, limit)
+        if not answers.complete.is_set():
+            self._wake()
+        if not answers.complete.wait(max(limit - time.monotonic(), 0.0)):
             for publication in publications:
                 publication.abandoned = True
         return list(answers.outcomes)
 
     def submit(self, publications: Sequence[Publication]) -> None:
         """Queue publications; each learns its outcome by ``done``: at once while the broker cannot be reached."""
-        self._wanted.set()
-        if self._unreachable:
-            self._refuse(publications)
-        else:
-            self._queue.extend(publications)
-        self._link.wake()
+        self._accept(publications)
+        self._wake()
 
     @property
     def blocked(self) -> bool:
@@ -133,42 +129,112 @@ class Publisher(threading.Thread):
     def stop(self) -> None:
         """Publish what is queued, then end."""
         self._stopping.set()
-        self._link.wake()
+        self._wake()
         self.join(self._timeout + GRACE_SECONDS)
+
+    # who does the work
 
     def run(self) -> None:
         try:
-            while not (self._stopping.is_set() and not self._queue and not self._in_flight):
-                try:
-                    self._turn()
-                except Exception as error:
-                    self._lose(error)
+            while not (self._stopping.is_set() and self._is_idle):
+                self._work.wait(self._pause())
+                self._work.clear()
+                with self._owning:
+                    self._serve()
         finally:
-            self._link.close()
+            with self._owning:
+                self._link.close()
+
+    def _serve(self) -> None:
+        """Work until nothing is left to be done."""
+        while True:
+            try:
+                self._turn()
+            except Exception as error:
+                self._lose(error)
+            if self._is_idle:
+                return
+
+    def _lead(self, complete: threading.Event, limit: float) -> None:
+        """Work on the caller's thread until ``complete``, if the connection is up and nobody uses it.
+
+        An exception may come at any point: a time limit, or the user's interrupt. Then a frame may be half written.
+        """
+        try:
+            if self._owning.acquire(blocking=False):
+                try:
+                    self._leader = threading.get_ident()
+                    while self._can_lead and not complete.is_set() and time.monotonic() < limit:
+                        self._turn()
+                except BaseException as error:
+                    self._lose(error)
+                    if not isinstance(error, Exception):
+                        raise
+                finally:
+                    self._leader = 0
+        finally:
+            with suppress(RuntimeError):  # it is another's
+                self._owning.release()
+            if not self._is_idle:
+                self._wake()
+
+    @property
+    def _can_lead(self) -> bool:
+        return self._link.connected and not self._link.blocked and not self._link.stale
+
+    @property
+    def _is_idle(self) -> bool:
+        return not self._queue and not self._in_flight
+
+    def _pause(self) -> float:
+        """How long to wait for work: not beyond the next attempt to connect, if anybody wants one."""
+        wait = self._retry_at - time.monotonic()
+        return min(max(wait, 0.0), IDLE_SECONDS) if self._wanted else IDLE_SECONDS
+
+    def _accept(self, publications: Sequence[Publication]) -> bool:
+        """Queue publications, or refuse them at once."""
+        self._wanted = True
+        if self._unreachable:
+            self._refuse(publications)
+            return False
+        self._queue.extend(publications)
+        return True
+
+    def _wake(self) -> None:
+        self._work.set()
+        self._link.wake()
+
+    # the work, of the owner
 
     def _turn(self) -> None:
+        if self._link.connected and not self._in_flight:
+            self._look()
         if not self._link.connected:
             if not self._may_connect():
                 return
             self._connect()
         if self._link.stale and not self._in_flight:  # everything is confirmed: a good moment
             self._link.disconnect()
-            self._wanted.set()
+            self._wanted = True
             return
         self._write()
         self._link.wait(self._patience())
         self._expire()
 
+    def _look(self) -> None:
+        """See what came while nobody listened. A connection that has ended meanwhile harms no message."""
+        try:
+            self._link.dispatch()
+        except Exception as error:
+            logger.info("The connection has ended: %s", redact_text(f"{type(error).__name__}: {error}"))
+            self._link.disconnect(politely=False)
+
     def _may_connect(self) -> bool:
         """Connect when somebody wants to publish; between attempts what arrives is answered at once."""
-        wait = self._retry_at - time.monotonic()
-        if wait > 0:
+        if self._retry_at > time.monotonic():
             self._refuse_queued()
-        elif self._wanted.is_set() or self._queue:
-            return True
-        if not self._stopping.is_set():
-            self._link.wait(min(wait, 1.0) if wait > 0 else 1.0)
-        return False
+            return False
+        return self._wanted or bool(self._queue)
 
     def _connect(self) -> None:
         try:
@@ -182,10 +248,10 @@ class Publisher(threading.Thread):
         channel.events["basic_ack"].add(self._on_ack)
         channel.events["basic_nack"].add(self._on_nack)
         channel.events["basic_return"].add(self._on_return)
-        self._channel, self._tag = channel, 0
+        self._channel, self._in_flight = channel, Unconfirmed()
         self._undeclared = frozenset(exchange.name for exchange in self._ladder.exchanges)
-        self._wanted.clear()
-        self._unreachable, self._backoff, self.error = False, MIN_BACKOFF_SECONDS, ""
+        self._wanted = self._unreachable = False
+        self._backoff, self.error = MIN_BACKOFF_SECONDS, ""
 
     def _write(self) -> None:
         if self._link.blocked:
@@ -193,30 +259,44 @@ class Publisher(threading.Thread):
             self._refuse_queued()
             return
         self.error = ""
-        while self._queue and len(self._in_flight) < WINDOW and not self._link.stale:
-            publication = self._queue.popleft()
-            if not publication.abandoned:
-                self._write_one(publication)
+        while self._may_write:
+            self._link.write(b"".join(self._chunk()))
 
-    def _write_one(self, publication: Publication) -> None:
-        room, size = self._link.frame_max - FRAME_OVERHEAD, header_size(publication.message)
-        if size > room:  # the broker would close the connection, with everything in flight on it
-            publication.done(Outcome("impossible", f"its headers of {size} bytes exceed the broker's {room}"))
-            return
+    @property
+    def _may_write(self) -> bool:
+        return bool(self._queue) and len(self._in_flight) < WINDOW and not self._link.stale
+
+    def _chunk(self) -> list[bytes]:
+        """Take from the queue what is written at once."""
+        pieces, size, deadline = [], 0, time.monotonic() + self._timeout
+        while self._may_write and size < CHUNK_BYTES:
+            publication = self._queue[0]
+            encoded = b"" if publication.abandoned else self._encoded(publication)
+            self._queue.popleft()
+            if encoded:
+                publication.deadline = deadline
+                self._in_flight.add(publication)
+                pieces.append(encoded)
+                size += len(encoded)
+        return pieces
+
+    def _encoded(self, publication: Publication) -> bytes:
+        """Return the frames of a message; nothing if there is no way to write them, which its sender is told."""
         if publication.exchange in self._undeclared and (why := self._declare_ladder()):
             publication.done(Outcome("refused", why))
-            return
-        publication.deadline = time.monotonic() + self._timeout
-        self._tag += 1
-        self._in_flight[self._tag] = publication
-        arguments = (0, publication.exchange, publication.routing_key, True, False)
+            return b""
+        message, frame_max = publication.message, self._link.frame_max
         try:
-            # Not basic_publish: it reads whatever has arrived before each message.
-            self._channel.send_method(spec.Basic.Publish, "Bssbb", arguments, publication.message)
+            properties = frames.properties_of(message)
+            if len(properties) <= frame_max - FRAME_OVERHEAD:
+                where = self._channel.channel_id, publication.exchange, publication.routing_key
+                return frames.publish(*where, properties, message.body, frame_max)
+            # The broker would close the connection, with everything in flight on it.
+            reason = f"its headers of {len(properties)} bytes exceed the broker's {frame_max - FRAME_OVERHEAD}"
         except _UNWRITABLE as error:
-            del self._in_flight[self._tag]
-            self._tag -= 1
-            publication.done(Outcome("impossible", f"it cannot be written: {type(error).__name__}: {error}"))
+            reason = f"it cannot be written: {type(error).__name__}: {error}"
+        publication.done(Outcome("impossible", reason))
+        return b""
 
     def _declare_ladder(self) -> str:
         """Declare where delayed messages wait; return why that cannot be, or nothing."""
@@ -231,55 +311,48 @@ class Publisher(threading.Thread):
 
     def _patience(self) -> float:
         """How long to wait for frames: until the oldest confirm is due."""
-        if self._queue and len(self._in_flight) < WINDOW and not self._link.stale:
+        if not self._in_flight or self._may_write:
             return 0.0
-        if not self._in_flight:
-            return 0.0 if self._stopping.is_set() else 1.0
         if self._link.blocked:
             return 1.0
-        oldest = next(iter(self._in_flight.values()))
-        return min(max(oldest.deadline - time.monotonic(), 0.0), 1.0)
+        return min(max(self._in_flight.deadline - time.monotonic(), 0.0), 1.0)
 
     def _expire(self) -> None:
         if self._link.blocked or self._was_blocked:  # the time of an alarm counts for nobody
             self._was_blocked = self._link.blocked
-            for publication in self._in_flight.values():
-                publication.deadline = time.monotonic() + self._timeout
-        elif self._in_flight and next(iter(self._in_flight.values())).deadline < time.monotonic():
+            self._in_flight.put_off(time.monotonic() + self._timeout)
+        elif self._in_flight and self._in_flight.deadline < time.monotonic():
             raise TimeoutError(f"no confirm within {self._timeout:g} s")
 
+    # what the broker says
+
     def _on_ack(self, tag: int, multiple: bool) -> None:
-        for publication in self._settled(tag, multiple):
-            reason = publication.returned
-            publication.done(Outcome("returned", reason) if reason else Outcome("confirmed"))
+        for publication in self._in_flight.settle(tag, multiple):
+            if self._in_flight.was_returned(publication):
+                exchange, key = publication.exchange, publication.routing_key
+                publication.done(Outcome("returned", f"no queue receives {key!r} from the exchange {exchange!r}"))
+            else:
+                publication.done(CONFIRMED)
 
     def _on_nack(self, tag: int, multiple: bool) -> None:
-        for publication in self._settled(tag, multiple):
+        for publication in self._in_flight.settle(tag, multiple):
             publication.done(Outcome("refused", "the broker refused it: a queue is full or it had an error"))
 
     def _on_return(self, error: Exception, exchange: str, routing_key: str, message: Any) -> None:
-        """Mark what was returned before its acknowledgement comes. One message may be under way to several groups."""
-        address = (message.properties.get("message_id", ""), exchange, routing_key)
-        for publication in self._in_flight.values():
-            if publication.address == address:
-                publication.returned = f"no queue receives {routing_key!r} from the exchange {exchange!r}"
+        self._in_flight.note_return((message.properties.get("message_id", ""), exchange, routing_key))
 
-    def _settled(self, tag: int, multiple: bool) -> list[Publication]:
-        tags = list(takewhile(lambda known: known <= tag, self._in_flight)) if multiple else [tag]
-        return [self._in_flight.pop(known) for known in tags if known in self._in_flight]
-
-    def _lose(self, error: Exception) -> None:
+    def _lose(self, error: BaseException) -> None:
         """The connection is gone or not to be trusted: what was written is unknown, what was not is unsent."""
         text = redact_text(f"{type(error).__name__}: {error}")
         if text != self.error:
             logger.warning("Publishing is interrupted: %s", text)
         self.error = text
-        lost, self._in_flight, self._channel = self._in_flight, {}, None
+        lost, self._in_flight, self._channel = self._in_flight.all(), Unconfirmed(), None
         self._was_blocked = False
         self._link.disconnect(politely=False)
         self._retry_at = time.monotonic() + self._backoff
         self._backoff = min(self._backoff * 2, MAX_BACKOFF_SECONDS)
-        for publication in lost.values():
+        for publication in lost:
             publication.done(Outcome("unknown", text))
         self._refuse_queued()
 

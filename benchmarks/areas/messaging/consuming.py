@@ -1,31 +1,27 @@
-"""Messaging: one confirmed publish, and a worker that empties a queue."""
+"""A worker that empties a queue."""
 
 from __future__ import annotations
 
 import os
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import Case, Side, Turn, seconds_each
+from benchmarks.harness import Case, Side, Turn
 from benchmarks.usage import processor_time
 from tests.services.process import Process
 from tests.services.waiting import wait_until
 
-SERVERS = ("postgres", "rabbitmq")
-ROOT = Path(__file__).parents[2]
-TEXT = "x" * 1000
+from .queues import TEXT, declare, declared, waiting
+
+ROOT = Path(__file__).parents[3]
 #: Messages of a drain: so many that it takes seconds.
 MANY, SOME = 8000, 2000
-_PUBLISH = (
-    "One message of 1 KB after the other, JSON, persistent, confirmed by the broker each, to a quorum queue, from one"
-    " thread. kombu with confirm_publish, and without mandatory, which ours always sets. "
-)
 _CONSUME = (
     "A queue is filled with messages of 1 KB, then an ordinary Celery worker (prefork, 2 children) with the settings of"
     " the Django project starts; timed behind the first eighth of the messages, when its pool is warm. "
@@ -34,27 +30,8 @@ _CONSUME = (
 
 def cases() -> list[Case]:
     """Return the cases."""
-    kombu, celery = f"kombu {version('kombu')}", f"Celery {version('celery')}"
+    celery = f"Celery {version('celery')}"
     return [
-        Case(
-            name="publish-one/kombu",
-            peer_name=kombu,
-            unit="msg/s",
-            goal=0.7,
-            sides=partial(_publishing, "off"),
-            rounds=15,
-            note=_PUBLISH + "TRAIL is off: neither writes to a database.",
-        ),
-        Case(
-            name="publish-one/kombu/trail",
-            peer_name=kombu,
-            unit="msg/s",
-            goal=0.2,
-            sides=partial(_publishing, "all"),
-            rounds=9,
-            note=_PUBLISH
-            + "TRAIL as it comes: ours also commits two rows about each message to PostgreSQL, with fsync.",
-        ),
         Case(
             name="consume-empty/celery/prefork/classic",
             peer_name=celery,
@@ -80,58 +57,6 @@ def cases() -> list[Case]:
     ]
 
 
-# publishing
-
-
-@contextmanager
-def _publishing(trail: str) -> Iterator[tuple[Side, Side]]:
-    from django.conf import settings
-    from kombu import Connection
-
-    from benchmarks.project.messages import Empty
-    from koan_django.messaging.buses import registry
-    from koan_django.testing import override_koan
-
-    with (
-        override_koan(MESSAGING=settings.KOAN["MESSAGING"] | {"TRAIL": trail}),
-        Connection(settings.AMQP_URL, transport_options={"confirm_publish": True}) as connection,
-    ):
-        channel = connection.default_channel
-        ours_queue = _declare_ours(channel)
-        channel.queue_declare("peer", durable=True, auto_delete=False, arguments={"x-queue-type": "quorum"})
-        producer = connection.Producer(channel)
-        headers = {"correlation": uuid.uuid4().hex}
-
-        def ours() -> None:
-            Empty(number=0, text=TEXT).send()
-
-        def peer() -> None:
-            body = {"number": 0, "text": TEXT}
-            producer.publish(body, routing_key="peer", serializer="json", delivery_mode=2, headers=headers)
-
-        def rate(work: Callable[[], None], queue: str) -> float:
-            each = seconds_each(work, 300)
-            channel.queue_purge(queue)
-            return 1 / each
-
-        yield partial(rate, ours, ours_queue), partial(rate, peer, "peer")
-        registry.reset()
-
-
-def _declare_ours(channel: Any) -> str:
-    """Declare what a worker would; return the name of the queue."""
-    from koan_django.messaging.buses import registry
-    from koan_django.messaging.buses.amqp import topology
-
-    names = registry.get("main").names
-    topology.declare_exchange(channel, names)
-    topology.declare_group(channel, names, "bench", ["bench.empty"])
-    return names.group("bench")
-
-
-# consuming
-
-
 @contextmanager
 def _draining(variables: dict[str, str], task: str, queue_type: str, count: int) -> Iterator[tuple[Side, Side]]:
     from django.conf import settings
@@ -139,9 +64,8 @@ def _draining(variables: dict[str, str], task: str, queue_type: str, count: int)
 
     with Connection(settings.AMQP_URL) as connection:
         channel = connection.default_channel
-        queue = _declare_ours(channel)
-        tasks = f"tasks.{queue_type}"
-        channel.queue_declare(tasks, durable=True, auto_delete=False, arguments={"x-queue-type": queue_type})
+        queue = declared(channel)
+        tasks = declare(channel, f"tasks.{queue_type}", queue_type)
 
         def ours() -> Turn:
             channel.queue_purge(queue)
@@ -179,15 +103,15 @@ def _drained(channel: Any, queue: str, count: int, app: list[str], variables: di
     """Let a worker empty ``queue``; measure how many messages a second it handles."""
     from benchmarks.project.marks import listening
 
-    waiting = partial(_waiting, channel, queue)
+    left = partial(waiting, channel, queue)
     first, last = count // 8, count - 1
-    wait_until(lambda: waiting() == count, 60, "the queue to be full")
+    wait_until(lambda: left() == count, 60, "the queue to be full")
     with listening(first, last) as marks, _working(app, variables | marks.environment) as worker:
         began = marks.time_of(first, timeout=60)
         before = processor_time(worker.pid)
         ended = marks.time_of(last, timeout=180)
         cpu = processor_time(worker.pid) - before
-        wait_until(lambda: waiting() == 0, 10, "the queue to be empty")
+        wait_until(lambda: left() == 0, 10, "the queue to be empty")
     return Turn((last - first) / (ended - began), cpu)
 
 
@@ -205,8 +129,3 @@ def _working(app: list[str], variables: dict[str, str]) -> Iterator[Process]:
         raise
     finally:
         worker.stop()
-
-
-def _waiting(channel: Any, queue: str) -> int:
-    count: int = channel.queue_declare(queue, passive=True).message_count
-    return count
