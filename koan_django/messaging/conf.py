@@ -28,7 +28,11 @@ GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SOURCE = re.compile(r"[\x21-\x7e]{0,255}")
 LONGEST_DELAY = timedelta(days=366)
+_WEB = re.compile(r"https?://", re.IGNORECASE)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
+#: What a process may do to the topology of a broker when it starts.
+Provisioning = Literal["off", "dry-run", "create-if-missing", "reconcile-additive", "force-recreate"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,9 @@ class BusOptions:
     """
 
     url: str | None = field(default=None, repr=False)
+    #: Where RabbitMQ's management API is; without it on the usual port of the same host. Empty: it is not asked.
+    management: str | None = field(default=None, repr=False)
+    provisioning: Provisioning = "create-if-missing"
     prefix: str = "koan"
     #: Whether messages carry the attributes of CloudEvents 1.0 as headers.
     cloudevents: bool = False
@@ -60,6 +67,8 @@ class BusOptions:
             known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
             what = f"no bus has the scheme {self.scheme!r}" if self.scheme else "the URL has no scheme"
             raise ValueError(f"{what}: use {known}{did_you_mean(self.scheme, SCHEMES)}")
+        if self.management and _SCHEME.match(self.management) and not _WEB.match(self.management):
+            raise ValueError("MANAGEMENT must begin with http:// or https://, or with a reference to a secret")
         if PREFIX.fullmatch(self.prefix) is None or self.prefix.startswith("amq."):
             raise ValueError("PREFIX must be letters, digits, '.', '_' and '-', at most 64, and not begin with 'amq.'")
         if not 1 <= self.partitions <= 1024:
@@ -80,6 +89,11 @@ class BusOptions:
             raise ValueError("SOFT_TIME_LIMIT must be shorter than TIME_LIMIT, which kills")
         if self.confirm_timeout < timedelta(milliseconds=100):
             raise ValueError("CONFIRM_TIMEOUT must be at least 100 ms")
+
+    @property
+    def declares(self) -> bool:
+        """Whether a process may make what is missing on the broker when it starts."""
+        return self.provisioning not in ("off", "dry-run")
 
     @property
     def scheme(self) -> str:

@@ -59,3 +59,13 @@ class TimeLimitError(MessagingError):
 
 class CapabilityError(MessagingError):
     """The bus cannot do what was asked of it."""
+
+
+class TopologyError(MessagingError):
+    """Something does not stand on the broker as it is needed, and is not to be changed without being asked."""
+
+
+class InspectionError(MessagingError):
+    """What stands on the broker cannot be known now. It is not empty."""
+
+    transient: ClassVar[bool] = True

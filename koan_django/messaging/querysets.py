@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from .buses.base import Due
-    from .models import DeadLetter, OutboxMessage, QueuedDelivery  # noqa: F401  # named in base classes as text
+    from .models import DeadLetter, OutboxMessage, QueuedDelivery, TopologyObject  # noqa: F401  # named in base classes as text
 
 
 #: Lost with its worker so often, a message may be what ends workers. Less than that happens to any.
@@ -147,3 +147,15 @@ class DeadLetterQuerySet(models.QuerySet["DeadLetter"]):
     def dead(self) -> DeadLetterQuerySet:
         """Those that nobody has replayed or discarded."""
         return self.filter(state="dead")
+
+
+class TopologyObjectQuerySet(models.QuerySet["TopologyObject"]):
+    """What was made on brokers."""
+
+    def of(self, bus: str, broker: str, vhost: str) -> TopologyObjectQuerySet:
+        """What ``bus`` has in one virtual host of a broker."""
+        return self.using(router.db_for_write(self.model)).filter(bus=bus, broker=broker, vhost=vhost)
+
+    def wanted(self, digests: Iterable[str]) -> int:
+        """Note that these are wanted now."""
+        return self.filter(digest__in=list(digests)).update(wanted_at=Now())

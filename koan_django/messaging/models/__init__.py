@@ -5,5 +5,14 @@ from .delivery import QueuedDelivery
 from .event import MessageEvent
 from .outbox import OutboxMessage
 from .registered import RegisteredHandler
+from .topology import Topology, TopologyObject
 
-__all__ = ["DeadLetter", "MessageEvent", "OutboxMessage", "QueuedDelivery", "RegisteredHandler"]
+__all__ = [
+    "DeadLetter",
+    "MessageEvent",
+    "OutboxMessage",
+    "QueuedDelivery",
+    "RegisteredHandler",
+    "Topology",
+    "TopologyObject",
+]

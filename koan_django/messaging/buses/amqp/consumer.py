@@ -19,12 +19,12 @@ from django.db import DatabaseError
 from koan_django.messaging import handlers
 from koan_django.messaging.consumer import AHEAD, Consumer
 from koan_django.messaging.envelope import Delivery
+from koan_django.messaging.provisioning.starting import provision
 
 from .bridge import DeadLetterBridge
 from .link import Link
 from .outlet import Outlet
 from .properties import from_amqp
-from .topology import declare
 from .window import AckWindow
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ class AmqpConsumer(Consumer):
         self._renew_by = 0.0
         #: How many deliveries of each group may be here at once; none while it is not consumed.
         self._prefetch: dict[str, int] = {}
+        #: What stands on the broker otherwise than it is wanted, and is used all the same.
+        self._drift = ""
 
     # connecting
 
@@ -79,9 +81,7 @@ class AmqpConsumer(Consumer):
         groups = handlers.on_bus(self.bus.alias)
         for group in groups:  # deliveries of the first channel arrive while the second is opened
             self._windows[group], self._waiting[group] = AckWindow(), deque()
-        channel = self._link.channel()
-        declare(channel, self.bus.topology())
-        channel.close()
+        self._drift = provision(self._link, self.bus, self.turn)
         for group in groups:
             self._channels[group] = self._link.channel()
         self._prefetch = dict.fromkeys(groups, 0)
@@ -155,7 +155,7 @@ class AmqpConsumer(Consumer):
 
     def keep(self) -> None:
         self._adjust()
-        self.trouble = self._bridge.turn(self.turn) or self._outlet.trouble
+        self.trouble = self._bridge.turn(self.turn) or self._outlet.trouble or self._drift
         for delivery in self._outlet.confirmed():
             self._windows[delivery.group].settle(delivery.ref.tag)
         self._acknowledge()

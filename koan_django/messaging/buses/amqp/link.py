@@ -76,6 +76,11 @@ class Link:
         """The size of the largest frame that both sides agreed on, in bytes."""
         return int(self._connection.frame_max)
 
+    @property
+    def broker(self) -> str:
+        """The name of the cluster at the other end."""
+        return str(self._connection.server_properties.get("cluster_name", ""))
+
     def connect(self) -> None:
         """Connect; the URL's secrets are resolved now, so that a rotated password is picked up.
 

@@ -80,6 +80,7 @@ class Publisher(threading.Thread):
         self._ladder = delay_topology(names, options.delay_in_broker)
         #: Exchanges of the ladder, until they are declared: by the first delayed message of a connection.
         self._undeclared: frozenset[str] = frozenset()
+        self._declares = options.declares
         self._timeout = options.confirm_timeout.total_seconds()
         self._link = Link(options.url or "", "publisher")
         #: Held by whoever uses the connection. It knows its owner, so that nobody else can give it back.
@@ -241,7 +242,7 @@ class Publisher(threading.Thread):
             self._link.connect()
             channel = self._link.channel()
             channel.confirm_select()
-            declare(channel, Topology((main_exchange(self._names),)))
+            declare(channel, Topology((main_exchange(self._names),)), passive=not self._declares)
         except Exception:
             self._unreachable = True
             raise
@@ -302,7 +303,7 @@ class Publisher(threading.Thread):
         """Declare where delayed messages wait; return why that cannot be, or nothing."""
         channel = self._link.channel()
         try:
-            declare(channel, self._ladder)
+            declare(channel, self._ladder, passive=not self._declares)
         except ChannelError as error:
             return redact_text(f"the ladder of delays cannot be declared: {error}")
         channel.close()

@@ -170,14 +170,19 @@ def at_least_once() -> dict[str, Any]:
     }
 
 
-def declare(channel: Any, topology: Topology) -> None:
-    """Declare what is missing. The broker refuses what stands there with other arguments."""
+def declare(channel: Any, topology: Topology, *, passive: bool = False) -> None:
+    """Declare what is missing. The broker refuses what stands there with other arguments.
+
+    ``passive`` makes nothing: the broker refuses what is missing, and cannot be asked for bindings like that.
+    """
     for exchange in topology.exchanges:
+        arguments = dict(exchange.arguments)
         channel.exchange_declare(
-            exchange.name, exchange.type, durable=True, auto_delete=False, arguments=dict(exchange.arguments)
+            exchange.name, exchange.type, passive=passive, durable=True, auto_delete=False, arguments=arguments
         )
     for queue in topology.queues:
-        channel.queue_declare(queue.name, durable=True, auto_delete=False, arguments=dict(queue.arguments))
-    for binding in topology.bindings:
+        arguments = dict(queue.arguments)
+        channel.queue_declare(queue.name, passive=passive, durable=True, auto_delete=False, arguments=arguments)
+    for binding in () if passive else topology.bindings:
         bind = channel.queue_bind if binding.to == "queue" else channel.exchange_bind
         bind(binding.destination, binding.source, binding.key, arguments=dict(binding.arguments))
