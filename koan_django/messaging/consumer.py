@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache, partial
-from itertools import count
+from itertools import count, takewhile
 from typing import TYPE_CHECKING
 
 from koan_django.core import faults, health
@@ -28,6 +28,7 @@ from .buses.base import Batch
 from .exceptions import WorkerLostError
 from .gate import HELD, Gate
 from .limits import NO_LIMITS, overdue
+from .lines import OVER, Lane, Line
 from .pacing import Pace, parts
 from .tallying import Tally
 from .verdicts import Verdict, failed
@@ -48,6 +49,8 @@ AHEAD = 1
 MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 15.0
 #: A delivery whose handler is held, and that could not be left where it was, comes back after so long.
 HOLD = timedelta(seconds=5)
+#: In a partition what is behind a held handler waits here, and is looked at again after so long.
+HELD_SECONDS = 1.0
 _BEFORE_SETTLE = faults.point("messaging.consumer.before_settle")
 
 
@@ -65,6 +68,8 @@ class Consumer(DatabaseThread):
         self.in_flight: dict[int, Batch] = {}
         #: Why nothing is consumed, and what goes wrong although something is.
         self.error = self.trouble = ""
+        #: Which partitions wait for somebody's decision.
+        self.stopped = ""
         self.consuming = False
         self.handled = 0
         self._numbers = count()
@@ -75,6 +80,11 @@ class Consumer(DatabaseThread):
         self.groups: deque[str] = deque(groups)
         self._limits_of = lru_cache(maxsize=4096)(self._find_limits)
         self._told: set[Overdue] = set()
+        self.ordered = handlers.ordered_on(bus.alias) if bus.capabilities.ordered else frozenset()
+        #: Of the partitions that this worker handles, the one whose turn it is first.
+        self.lines: dict[Lane, Line] = {}
+        self._running: dict[int, Line] = {}
+        self._lanes_first = False
         wanted = {group: max(member.batch or 1 for member in members) for group, members in groups.items()}
         self._pace = Pace(wanted, bus.options.batch)
         self.gate = Gate(bus.alias, self.hold)
@@ -109,6 +119,34 @@ class Consumer(DatabaseThread):
     @abstractmethod
     def give_back(self, deliveries: Iterable[Delivery]) -> None:
         """Make deliveries available to others again, without counting an attempt."""
+
+    def ready_lanes(self) -> Iterable[Lane]:
+        """Return those of :attr:`lines` that may have something to fetch."""
+        return ()
+
+    def fetch_lane(self, lane: Lane, limit: int) -> list[Delivery]:
+        """Take up to ``limit`` deliveries of ``lane``, in order."""
+        return []
+
+    def tend(self) -> None:
+        """See to it that :attr:`lines` are those that this worker should handle; called often."""
+
+    def blocked(self, lane: Lane, line: Line, rest: list[Delivery], verdict: Verdict) -> None:
+        """The first of ``rest`` failed; none of them was handled."""
+        if verdict.outcome == "retry":
+            rest = [replace(rest[0], envelope=rest[0].envelope.next_attempt()), *rest[1:]]
+        line.put_back(rest, verdict.wait.total_seconds())
+
+    def passed(self, lane: Lane, line: Line) -> None:
+        """The message that blocked ``lane`` is over."""
+
+    def remembered(self, lane: Lane, delivery: Delivery) -> Delivery:
+        """Return the first delivery of ``lane`` with what is known of it."""
+        return delivery
+
+    def condemned(self, lane: Lane, delivery: Delivery) -> Verdict | None:
+        """Return the verdict of a delivery that somebody has decided about, or ``None``."""
+        return None
 
     def keep(self) -> None:
         """Keep hold of what is in flight; called often."""
@@ -150,6 +188,7 @@ class Consumer(DatabaseThread):
             busy = self._settle_done()
             self._tell_overdue()
             self._look_around()
+            self.tend()
             self.keep()
             if not self.draining.is_set():
                 busy = self._fill() or busy
@@ -212,8 +251,9 @@ class Consumer(DatabaseThread):
         if not (self.consuming and self.is_alive()):
             return health.Finding(name, "unhealthy", self.error or "not consuming", critical=True, data=data)
         late = "; ".join(map(str, overdue(self.bus.alias)))
-        if self.trouble or late or self.draining.is_set():
-            return health.Finding(name, "degraded", self.trouble or late or "draining", critical=True, data=data)
+        trouble = self.trouble or late or self.stopped
+        if trouble or self.draining.is_set():
+            return health.Finding(name, "degraded", trouble or "draining", critical=True, data=data)
         return health.Finding(name, "healthy", "consuming", critical=True, data=data)
 
     def _fill(self) -> bool:
@@ -221,6 +261,48 @@ class Consumer(DatabaseThread):
         submitted = False
         while self._again and self._has_room():
             submitted = self._submit(self._again.popleft()) or submitted
+        self._lanes_first = not self._lanes_first
+        fillers = [self._fill_lanes, self._fill_groups]
+        for fill in fillers if self._lanes_first else reversed(fillers):
+            submitted = fill() or submitted
+        return submitted
+
+    def _fill_lanes(self) -> bool:
+        """Hand over one batch of each partition that has something to do."""
+        submitted = False
+        if not self.lines or not self._has_room():
+            return submitted
+        ready = set(self.ready_lanes())
+        for lane, line in list(self.lines.items()):
+            if not self._has_room():
+                break
+            if not line.is_ready or self.gate.is_shut(lane.group):
+                continue
+            if (line.waiting or lane in ready) and self._take_lane(lane, line):
+                submitted = True
+                self.lines[lane] = self.lines.pop(lane)  # the others have their turn first
+        return submitted
+
+    def _take_lane(self, lane: Lane, line: Line) -> bool:
+        limit = 1 if self.gate.is_probing(lane.group) else self._pace.limit(lane.group)
+        if not line.waiting:
+            line.waiting.extend(self.fetch_lane(lane, limit))
+            if line.waiting and line.blocked_by:
+                line.waiting[0] = self.remembered(lane, line.waiting[0])
+        following = parts(line.next(limit), partial(self._limits_of, lane.group))
+        if not following:
+            return False
+        limits, deliveries = following[0]
+        batch = Batch(self.bus.alias, lane.group, deliveries, limits)
+        verdict = self.condemned(lane, batch.deliveries[0])
+        if verdict is not None:
+            batch = replace(batch, deliveries=batch.deliveries[:1])
+        line.start(len(batch.deliveries))
+        return self._submit(batch, line, verdict)
+
+    def _fill_groups(self) -> bool:
+        """Hand over batches of what is in no order, all groups in turn."""
+        submitted = False
         if not self._has_room():
             return submitted
         waiting = set(self.waiting_groups())
@@ -252,16 +334,29 @@ class Consumer(DatabaseThread):
     def _has_room(self) -> bool:
         return len(self.in_flight) < self.pool.size + AHEAD
 
-    def _submit(self, batch: Batch) -> bool:
-        with self._guarded():
-            admission = self.gate.admit(batch)
-        if admission.held:
-            self._set_aside(admission.held, batch)
-        batch = admission.batch
-        if not batch.deliveries:
-            return True
+    def _submit(self, batch: Batch, line: Line | None = None, verdict: Verdict | None = None) -> bool:
+        permits: Mapping[str, Permit] = {}
+        if verdict is None:
+            with self._guarded():
+                admission = self.gate.admit(batch)
+            permits = admission.permits
+            if line is None:
+                if admission.held:
+                    self._set_aside(admission.held, batch)
+                batch = admission.batch
+            elif admission.held:
+                batch = self._before(admission.held, batch, line)
         number = next(self._numbers)
-        self.in_flight[number], self._permits[number] = batch, admission.permits
+        self._permits[number] = permits
+        if not batch.deliveries:
+            self._conclude(number, [])
+            return line is None
+        self.in_flight[number] = batch
+        if line is not None:
+            self._running[number] = line
+        if verdict is not None:  # nobody is asked
+            self._done.append((number, [verdict]))
+            return True
 
         def done(_batch: Batch, verdicts: list[Verdict] | None) -> None:
             self._done.append((number, verdicts))
@@ -271,8 +366,12 @@ class Consumer(DatabaseThread):
             return True
         del self.in_flight[number]
         self._conclude(number, [])
-        self.give_back(batch.deliveries)
         self.draining.set()
+        if self._running.pop(number, None) is None or line is None:
+            self.give_back(batch.deliveries)
+        else:  # its line goes back as a whole
+            line.put_back(batch.deliveries, 0)
+            line.running = False
         return False
 
     def _set_aside(self, held: tuple[tuple[Delivery, Verdict], ...], batch: Batch) -> None:
@@ -280,6 +379,14 @@ class Consumer(DatabaseThread):
         number = next(self._numbers)
         self.in_flight[number] = replace(batch, deliveries=tuple(delivery for delivery, _ in held))
         self._judged[number] = list(held)
+
+    def _before(self, held: tuple[tuple[Delivery, Verdict], ...], batch: Batch, line: Line) -> Batch:
+        """Return what comes before the first delivery whose handler is held; the others wait in their line."""
+        delivery, verdict = held[0]
+        index = next(index for index, each in enumerate(batch.deliveries) if each is delivery)
+        line.put_back(batch.deliveries[index:], min(verdict.wait.total_seconds(), HELD_SECONDS))
+        line.running = index > 0
+        return replace(batch, deliveries=batch.deliveries[:index])
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -299,8 +406,9 @@ class Consumer(DatabaseThread):
     def _settle_done(self) -> bool:
         while self._done:
             number, verdicts = self._done.popleft()
-            judged = self._judge(self.in_flight[number], verdicts)
-            self._judged[number] = judged
+            batch = self.in_flight[number]
+            judged = self._judge(batch, verdicts)
+            self._judged[number] = self._in_order(number, batch, judged)
             self._tally.note(verdict for _, verdict in judged)
             self._conclude(number, [verdict for _, verdict in judged])
         settled = [pair for pairs in self._judged.values() for pair in pairs if pair[1].outcome != "alone"]
@@ -311,10 +419,36 @@ class Consumer(DatabaseThread):
             self.handled += len(settled)
         over, self._judged = self._judged, {}
         for number, pairs in over.items():  # only now: a drain must not end before its work is settled
-            batch = self.in_flight.pop(number)
+            batch, line = self.in_flight.pop(number), self._running.pop(number, None)
+            if line is not None:
+                line.running = False
             alone = [delivery for delivery, verdict in pairs if verdict.outcome == "alone"]
             self._again.extend(replace(batch, deliveries=(each,)) for each in alone)
         return bool(over)
+
+    def _in_order(
+        self, number: int, batch: Batch, pairs: list[tuple[Delivery, Verdict]]
+    ) -> list[tuple[Delivery, Verdict]]:
+        """Of a partition, return those at the front that are over; the others go back to where they came from."""
+        line, partition = self._running.get(number), batch.deliveries[0].partition
+        if line is None or partition is None:
+            return pairs
+        lane = Lane(batch.group, partition)
+        is_current = self.lines.get(lane) is line
+        over = list(takewhile(lambda pair: pair[1].outcome in OVER, pairs))
+        if not is_current:
+            return over
+        if over and line.blocked_by:
+            line.blocked_by = ""
+            self.passed(lane, line)
+        if len(over) < len(pairs):
+            rest, verdict = [delivery for delivery, _ in pairs[len(over) :]], pairs[len(over)][1]
+            if verdict.outcome == "alone":
+                line.put_back(rest, 0, alone=True)
+            else:
+                line.blocked_by = rest[0].envelope.id
+                self.blocked(lane, line, rest, verdict)
+        return over
 
     def _judge(self, batch: Batch, verdicts: list[Verdict] | None) -> list[tuple[Delivery, Verdict]]:
         """Pair deliveries with verdicts. Of several whose child died each is run alone."""
@@ -346,7 +480,7 @@ class Consumer(DatabaseThread):
 
     def record(self, settled: list[tuple[Delivery, Verdict]]) -> None:
         """Write the events of what did not go well; the rest was noted in the handler's transaction."""
-        kinds = {"retry": "retried", "postpone": "postponed", "dead": "dead"}
+        kinds = {"retry": "retried", "postpone": "postponed", "dead": "dead", "stop": "stopped"}
         events.record(
             events.event(
                 kinds[verdict.outcome],

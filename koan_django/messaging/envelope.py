@@ -115,13 +115,17 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """An envelope that a bus handed to a group; ``ref`` is how the bus knows it again, ``token`` fences it."""
+    """An envelope that a bus handed to a group; ``ref`` is how the bus knows it again, ``token`` fences it.
+
+    With a ``partition`` it is handled after those that came before it there.
+    """
 
     envelope: Envelope
     bus: str
     group: str
     ref: Any = None
     token: int = 0
+    partition: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

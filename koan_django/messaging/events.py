@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .models import MessageEvent
 
 #: What ``TRAIL = "failures"`` keeps.
-TROUBLED = frozenset({"retried", "postponed", "dead", "replayed", "parked", "cancelled", "duplicate"})
+TROUBLED = frozenset({"retried", "postponed", "dead", "replayed", "parked", "cancelled", "duplicate", "stopped"})
 
 
 def event(

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from koan_django.core.breaker import Breaker, breakers
 from koan_django.core.circuits import BreakerPolicy
@@ -16,12 +16,15 @@ from koan_django.core.retry import RetryPolicy
 
 from .conf import options
 from .limits import Limits, combined, duration
-from .messages import Message
+from .messages import Message, has_partition_key
 from .objections import BREAKER_PREFIX, breaker_objections, limit_objections, objections, positional
 from .routing import matches, specificity
 
 if TYPE_CHECKING:
     from .envelope import Context, Envelope
+
+#: What becomes of a message of an ordered group that cannot be handled: set aside, or kept until somebody decides.
+OnFailure = Literal["skip", "stop"]
 
 X = TypeVar("X")
 M = TypeVar("M", bound=Message)
@@ -44,6 +47,8 @@ class Handler:
     declared_retry: RetryPolicy | None
     time_limit: timedelta | None
     soft_time_limit: timedelta | None
+    declared_ordered: bool | None
+    on_failure: OnFailure
     pinned: bool
     takes_context: bool
     origin: str
@@ -81,6 +86,13 @@ class Handler:
         """How long one call may take: its own limits, else those of its bus."""
         bus = options().buses[self.bus]
         return combined(self.soft_time_limit or bus.soft_time_limit, self.time_limit or bus.time_limit)
+
+    @property
+    def ordered(self) -> bool:
+        """Whether messages of one partition key are handled in order: if it says so, or may receive one with a key."""
+        if self.declared_ordered is not None:
+            return self.declared_ordered
+        return has_partition_key(self.receives)
 
     def receives(self, alias: str) -> bool:
         """Whether a message with ``alias`` is for this handler."""
@@ -120,6 +132,8 @@ def handler(
     time_limit: float | timedelta | None = ...,
     soft_time_limit: float | timedelta | None = ...,
     breaker: BreakerPolicy | bool = ...,
+    ordered: bool | None = ...,
+    on_failure: OnFailure = ...,
 ) -> Accepts[M]: ...
 @overload
 def handler(
@@ -135,6 +149,8 @@ def handler(
     time_limit: float | timedelta | None = ...,
     soft_time_limit: float | timedelta | None = ...,
     breaker: BreakerPolicy | bool = ...,
+    ordered: bool | None = ...,
+    on_failure: OnFailure = ...,
 ) -> Accepts[list[M]]: ...
 @overload
 def handler(
@@ -150,6 +166,8 @@ def handler(
     time_limit: float | timedelta | None = ...,
     soft_time_limit: float | timedelta | None = ...,
     breaker: BreakerPolicy | bool = ...,
+    ordered: bool | None = ...,
+    on_failure: OnFailure = ...,
 ) -> Accepts[Envelope]: ...
 @overload
 def handler(
@@ -165,6 +183,8 @@ def handler(
     time_limit: float | timedelta | None = ...,
     soft_time_limit: float | timedelta | None = ...,
     breaker: BreakerPolicy | bool = ...,
+    ordered: bool | None = ...,
+    on_failure: OnFailure = ...,
 ) -> Accepts[list[Envelope]]: ...
 def handler(
     message: type[Message] | str,
@@ -179,6 +199,8 @@ def handler(
     time_limit: float | timedelta | None = None,
     soft_time_limit: float | timedelta | None = None,
     breaker: BreakerPolicy | bool = False,
+    ordered: bool | None = None,
+    on_failure: OnFailure = "skip",
 ) -> Accepts[Any]:
     """Receive a message class, or every alias that a pattern matches, in ``group``.
 
@@ -190,11 +212,31 @@ def handler(
     One call may take ``time_limit`` (seconds or a duration); then its process is killed. ``soft_time_limit``, which is
     shorter, raises :class:`celery.exceptions.SoftTimeLimitExceeded` in it. Prefork pools alone can do either.
     ``breaker`` keeps messages back in all workers while the handler fails by transient errors.
+
+    A group is ordered when one of its handlers is: by default when it may receive messages with a partition key. Such a
+    message is tried again in its place, and those behind it wait. ``on_failure`` says what happens after its last
+    attempt: ``"skip"`` makes it a dead letter and goes on, ``"stop"`` keeps its partition until somebody decides.
     """
     hard, soft = duration(time_limit), duration(soft_time_limit)
 
     def register(function: Callable[..., Any]) -> None:
-        _add(_described(function, message, group, bus, name, batch, atomic, max_attempts, retry, hard, soft, breaker))
+        described = _described(
+            function,
+            message,
+            group,
+            bus,
+            name,
+            batch,
+            atomic,
+            max_attempts,
+            retry,
+            hard,
+            soft,
+            breaker,
+            ordered,
+            on_failure,
+        )
+        _add(described)
 
     return Accepts(register)
 
@@ -216,6 +258,11 @@ def on_bus(bus: str) -> dict[str, list[Handler]]:
         if known.bus == bus:
             groups.setdefault(known.group, []).append(known)
     return groups
+
+
+def ordered_on(bus: str) -> frozenset[str]:
+    """Return the groups on ``bus`` that handle the messages of a partition key in order."""
+    return frozenset(group for group, members in on_bus(bus).items() if any(member.ordered for member in members))
 
 
 def groups_for(bus: str, alias: str) -> list[str]:
@@ -263,9 +310,11 @@ def _described(
     time_limit: timedelta | None,
     soft_time_limit: timedelta | None,
     breaker: BreakerPolicy | bool,
+    ordered: bool | None,
+    on_failure: OnFailure,
 ) -> Handler:
     origin = origin_of(function)
-    found = objections(function, message, group, name or origin, batch, atomic, max_attempts, retry)
+    found = objections(function, message, group, name or origin, batch, atomic, max_attempts, retry, on_failure)
     limits = limit_objections(time_limit, soft_time_limit)
     for why in chain(found, limits, breaker_objections(breaker, name or origin)):
         raise RegistrationError(f"{origin} cannot be a handler", why=why)
@@ -282,6 +331,8 @@ def _described(
         declared_retry=retry,
         time_limit=time_limit,
         soft_time_limit=soft_time_limit,
+        declared_ordered=ordered,
+        on_failure=on_failure,
         pinned=name is not None,
         takes_context=len(positional(function)) == 2,
         origin=origin,

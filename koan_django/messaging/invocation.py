@@ -29,6 +29,7 @@ from .envelope import Context, Delivery
 from .exceptions import UnhandledMessageError
 from .handlers import Handler
 from .limits import exceeded, noted
+from .lines import OVER
 from .middleware import Call, applied
 from .verdicts import Verdict, failed, postponed
 
@@ -68,14 +69,18 @@ class _Run:
 
 
 def handle(bus: str, group: str, deliveries: Sequence[Delivery]) -> list[Verdict]:
-    """Run the handlers of ``group`` for ``deliveries``, in order; return a verdict for each."""
+    """Run the handlers of ``group`` for ``deliveries``, in order; return a verdict for each.
+
+    Within a partition nothing runs that comes after a message which is not over: its verdict is ``again``.
+    """
     verdicts: dict[int, Verdict] = {}
+    behind: set[int] = set()
     began = time.perf_counter()
     rest = Verdict("again")
     try:
         keep_usable()
-        for run in _runs(bus, group, deliveries, verdicts):
-            _perform(run, verdicts)
+        for run in _runs(bus, group, deliveries, verdicts, behind):
+            _perform(run, verdicts, behind)
     except SoftTimeLimitExceeded:  # of all of them together: each gets its time in a batch of its own
         renew()
         rest = Verdict("alone")
@@ -86,21 +91,29 @@ def handle(bus: str, group: str, deliveries: Sequence[Delivery]) -> list[Verdict
     return [replace(verdicts.get(index, rest), seconds=each) for index in range(len(deliveries))]
 
 
-def _runs(bus: str, group: str, deliveries: Sequence[Delivery], verdicts: dict[int, Verdict]) -> Iterator[_Run]:
+def _runs(
+    bus: str, group: str, deliveries: Sequence[Delivery], verdicts: dict[int, Verdict], behind: set[int]
+) -> Iterator[_Run]:
     """Yield the calls to make: one for each message, or for neighbours that go to the same batch handler."""
     run: _Run | None = None
     find = cache(partial(handlers.find, bus, group))  # most of a batch have the same alias
     for index, delivery in enumerate(deliveries):
         found = find(delivery.envelope.alias)
-        try:
-            piece = _Piece(index, delivery, _read(delivery, found))
-        except Exception as error:
-            verdicts[index] = failed(delivery, found, error)
-            continue
-        assert found is not None  # or it could not be read
         if run is not None and (found is not run.handler or len(run.pieces) >= (found.batch or 1)):
             yield run
             run = None
+        if delivery.partition in behind:
+            continue
+        try:
+            piece = _Piece(index, delivery, _read(delivery, found))
+        except Exception as error:
+            if run is not None:  # what came before it comes first
+                yield run
+                run = None
+            if delivery.partition not in behind:
+                _note(verdicts, index, delivery, failed(delivery, found, error), behind)
+            continue
+        assert found is not None  # or it could not be read
         run = run or _Run(bus, group, found, [], alone=len(deliveries) == 1)
         run.pieces.append(piece)
     if run is not None:
@@ -117,7 +130,7 @@ def _read(delivery: Delivery, found: Handler | None) -> Any:
     return delivery.envelope.decode(found.message) if found.message else delivery.envelope
 
 
-def _perform(run: _Run, verdicts: dict[int, Verdict]) -> None:
+def _perform(run: _Run, verdicts: dict[int, Verdict], behind: set[int]) -> None:
     try:
         verdicts |= _attempt(run)
     except SoftTimeLimitExceeded as error:
@@ -128,12 +141,22 @@ def _perform(run: _Run, verdicts: dict[int, Verdict]) -> None:
         verdicts[run.pieces[0].index] = failed(run.pieces[0].delivery, run.handler, late)
     except BaseException as error:
         if not run.called and isinstance(error, OperationalError | InterfaceError):  # the database is away
-            verdicts |= {piece.index: postponed(run.handler, error) for piece in run.pieces}
+            for piece in run.pieces:
+                _note(verdicts, piece.index, piece.delivery, postponed(run.handler, error), behind)
         elif len(run.pieces) > 1:  # one bad message must not condemn its batch
             for piece in run.pieces:
-                _perform(replace(run, pieces=[piece], called=False), verdicts)
+                if piece.delivery.partition not in behind:
+                    _perform(replace(run, pieces=[piece], called=False), verdicts, behind)
         else:
-            verdicts[run.pieces[0].index] = failed(run.pieces[0].delivery, run.handler, error)
+            delivery = run.pieces[0].delivery
+            _note(verdicts, run.pieces[0].index, delivery, failed(delivery, run.handler, error), behind)
+
+
+def _note(verdicts: dict[int, Verdict], index: int, delivery: Delivery, verdict: Verdict, behind: set[int]) -> None:
+    """Keep a verdict that is not good; what is behind the message in its partition waits unless it is over."""
+    verdicts[index] = verdict
+    if delivery.partition is not None and verdict.outcome not in OVER:
+        behind.add(delivery.partition)
 
 
 def _attempt(run: _Run) -> dict[int, Verdict]:

@@ -16,6 +16,7 @@ from . import meta
 from .masking import shown
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime, timedelta
 
     from .envelope import Receipt
@@ -203,3 +204,12 @@ def by_alias(alias: str) -> type[Message] | None:
             with suppress(ImproperlyConfigured, NameError, TypeError):
                 _by_alias.setdefault(cls._meta.alias, cls)
     return _by_alias.get(alias)
+
+
+def has_partition_key(receives: Callable[[str], bool]) -> bool:
+    """Whether a known class with a partition key has an alias that ``receives`` accepts."""
+    for cls in _classes.values():
+        with suppress(ImproperlyConfigured, NameError, TypeError):  # what is wrong with a class is for the checks
+            if cls._meta.partition_field is not None and receives(cls._meta.alias):
+                return True
+    return False

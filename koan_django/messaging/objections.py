@@ -33,6 +33,7 @@ def objections(
     atomic: bool,
     max_attempts: int | None,
     retry: object,
+    on_failure: str,
 ) -> Iterator[str]:
     """Yield what is wrong with a declaration."""
     if inspect.isclass(function) or not callable(function):
@@ -62,6 +63,8 @@ def objections(
         yield f"retry={retry!r} is not a RetryPolicy"
     elif retry is not None and max_attempts is not None:
         yield "the number of attempts is part of retry=: leave out max_attempts"
+    if on_failure not in ("skip", "stop"):
+        yield f"on_failure is 'skip' or 'stop', not {on_failure!r}"
 
 
 def limit_objections(hard: timedelta | None, soft: timedelta | None) -> Iterator[str]:

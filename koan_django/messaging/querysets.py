@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from datetime import timedelta
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
@@ -11,14 +10,20 @@ from django.db import connections, models, router, transaction
 from django.db.models import F
 
 from koan_django.core.functions import Now
-from koan_django.core.leases import LeasedQuerySet
-from koan_django.core.process import identity
+from koan_django.core.leases import LeasedQuerySet, new_owner
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from .buses.base import Due
-    from .models import DeadLetter, OutboxMessage, QueuedDelivery, TopologyObject  # noqa: F401  # named in base classes as text
+    from .lines import Lane
+    from .models import (  # noqa: F401  # named in base classes as text
+        DeadLetter,
+        OutboxMessage,
+        Partition,
+        QueuedDelivery,
+        TopologyObject,
+    )
 
 
 #: Lost with its worker so often, a message may be what ends workers. Less than that happens to any.
@@ -78,6 +83,43 @@ class DeliveryQuerySet(LeasedQuerySet["QueuedDelivery"]):
         rows = self.filter(bus=bus, group=group, available_at__lte=Now())
         return (rows.exclude(alias__in=without) if without else rows).free()  # type: ignore[return-value]
 
+    def keyless(self) -> DeliveryQuerySet:
+        """Deliveries that belong to no partition."""
+        return self.filter(partition__isnull=True)
+
+    def arrived(self, bus: str, lanes: Iterable[Lane]) -> set[tuple[str, int]]:
+        """Those of ``lanes``, as (group, partition), in which something is due."""
+        numbers: dict[str, list[int]] = {}
+        for group, number in lanes:
+            numbers.setdefault(group, []).append(number)
+        found: set[tuple[str, int]] = set()
+        for group, those in numbers.items():
+            due = self.filter(bus=bus, group=group, partition__in=those, available_at__lte=Now())
+            numbers_due = due.order_by().values_list("partition", flat=True).distinct()
+            found |= {(group, number) for number in numbers_due if number is not None}
+        return found
+
+    def claim_lane(self, bus: str, lane: Lane, limit: int, ttl: timedelta) -> list[QueuedDelivery]:
+        """Take the oldest deliveries of a partition for ``ttl``, whoever had them.
+
+        The partition's lease says whose turn it is. Somebody who has lost it and does not know yet settles nothing: the
+        tokens of the deliveries have risen.
+        """
+        owner = new_owner()
+        with transaction.atomic(using=self.db):
+            due = self.filter(bus=bus, group=lane.group, partition=lane.number, available_at__lte=Now())
+            pks = _together(due.order_by("id").values_list("pk", "deliveries")[:limit])
+            if not pks:
+                return []
+            taken = self.filter(pk__in=pks)
+            taken.update(
+                lease_owner=owner,
+                lease_token=F("lease_token") + 1,
+                lease_until=Now() + ttl,
+                deliveries=F("deliveries") + 1,
+            )
+        return list(taken.filter(lease_owner=owner).order_by("id"))
+
     def claim(
         self, bus: str, group: str, limit: int, ttl: timedelta, *, without: Collection[str] = ()
     ) -> list[QueuedDelivery]:
@@ -85,7 +127,7 @@ class DeliveryQuerySet(LeasedQuerySet["QueuedDelivery"]):
 
         One that was lost with its worker :data:`SUSPECT` times is taken alone.
         """
-        owner = f"{identity()}:{uuid.uuid4().hex[:8]}"
+        owner = new_owner()
         features = connections[self.db].features
         with transaction.atomic(using=self.db):
             rows = self.waiting(bus, group, without=without).order_by("-priority", "id")
@@ -112,6 +154,11 @@ class DeliveryQuerySet(LeasedQuerySet["QueuedDelivery"]):
         """Delete deliveries, given as (pk, token), that nobody else has taken since; return how many."""
         return sum(self.filter(pk__in=pks, lease_token=token)._raw_delete(self.db) for token, pks in _by_token(taken))
 
+    def let_go(self, taken: Iterable[tuple[int, int]]) -> None:
+        """Hold deliveries, given as (pk, token), no longer: there was an answer, and their turn comes again."""
+        for token, pks in _by_token(taken):
+            self.filter(pk__in=pks, lease_token=token).update(lease_until=None, deliveries=0)
+
     def put_back(self, pk: int, token: int, *, attempt: int, wait: timedelta, error: str) -> bool:
         """Let a delivery that nobody else has taken since be tried again after ``wait``."""
         mine = self.filter(pk=pk, lease_token=token)
@@ -127,6 +174,22 @@ def _together(found: Iterable[tuple[int, int]]) -> list[int]:
     if known and known[0][1] >= SUSPECT:
         return [known[0][0]]
     return [pk for pk, _deliveries in takewhile(lambda each: each[1] < SUSPECT, known)]
+
+
+class PartitionQuerySet(LeasedQuerySet["Partition"]):
+    """The partitions of ordered groups, and who holds them."""
+
+    def primary(self) -> PartitionQuerySet:
+        """Read where is written: a replica may show an owner who has gone."""
+        return self.using(router.db_for_write(self.model))
+
+    def stopped(self) -> PartitionQuerySet:
+        """Those that wait for somebody's decision."""
+        return self.filter(state="stopped")
+
+    def go_on(self, *, skip: bool) -> int:
+        """Let stopped partitions go on: with their message tried again, or set aside as a dead letter."""
+        return self.stopped().update(state="blocked", skip=skip, attempt=1)
 
 
 def _by_token(taken: Iterable[tuple[int, int]]) -> Iterable[tuple[int, list[int]]]:

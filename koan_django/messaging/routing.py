@@ -7,8 +7,11 @@ deeper.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from hashlib import blake2b
+
+_PARTITION = re.compile(r"\.p(\d{1,4})$", re.ASCII)
 
 
 def partition_of(key: str, partitions: int) -> int:
@@ -22,9 +25,15 @@ def routing_key(alias: str, partition: int | None) -> str:
     return f"{alias}.p{'' if partition is None else partition}"
 
 
-def binding_key(pattern: str) -> str:
-    """Return the key that a group's queue is bound with."""
-    return f"{pattern}.*"
+def partition_in(key: str) -> int | None:
+    """Return the partition that a routing key ends with, or ``None``: a stranger's key need not have one."""
+    found = _PARTITION.search(key)
+    return int(found[1]) if found else None
+
+
+def binding_key(pattern: str, word: str = "*") -> str:
+    """Return the key that a group's queue is bound with, for every partition or for that of ``word``."""
+    return f"{pattern}.{word}"
 
 
 def matches(pattern: str, alias: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import traceback as tracebacks
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from .handlers import Handler
 
 #: ``handled`` and ``duplicate`` are over; ``postpone`` comes back in a moment without counting an attempt; ``again``
-#: was not run and is handed out again at once; ``alone`` is run again in a batch of its own.
-Outcome = Literal["handled", "duplicate", "retry", "postpone", "dead", "again", "alone"]
+#: was not run and is handed out again at once; ``alone`` is run again in a batch of its own; ``stop`` keeps its
+#: partition until somebody decides.
+Outcome = Literal["handled", "duplicate", "retry", "postpone", "dead", "again", "alone", "stop"]
 
 POSTPONE = timedelta(seconds=2)
 TRACEBACK_LENGTH = 12_000
@@ -61,7 +62,14 @@ def dead(handler: Handler | None, error: BaseException) -> Verdict:
 
 
 def failed(delivery: Delivery, handler: Handler | None, error: BaseException) -> Verdict:
-    """Decide between another attempt and the dead letters."""
+    """Decide between another attempt and the dead letters; what is in order may stop its partition instead."""
+    verdict = _judged(delivery, handler, error)
+    if verdict.outcome == "dead" and delivery.partition is not None and handler and handler.on_failure == "stop":
+        return replace(verdict, outcome="stop")
+    return verdict
+
+
+def _judged(delivery: Delivery, handler: Handler | None, error: BaseException) -> Verdict:
     if isinstance(error, BusyError | LeaseLostError):  # somebody else has it; looking again tells how it ended
         return postponed(handler, error)
     if isinstance(error, UnreadableMessageError):

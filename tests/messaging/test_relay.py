@@ -316,6 +316,8 @@ def test_a_send_in_a_transaction_is_two_queries_and_no_word_to_the_broker(use_bu
 def test_a_message_of_a_key_waits_behind_earlier_ones_of_its_key(use_bus: UseBus, vhost: Vhost, wire: Wire) -> None:
     bus = use_bus(vhost.url)
     queue = wire.queue(bus.names.group("stock"))
+    wire.channel.exchange_declare(bus.names.direct, "topic", durable=True, auto_delete=False)
+    wire.channel.queue_bind(queue, bus.names.direct, "stock.*")
     with listening(StockMoved, group="stock"):
         with transaction.atomic():
             first = StockMoved("a", 1).send_to("stock")

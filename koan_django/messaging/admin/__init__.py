@@ -1,3 +1,3 @@
 """Messaging in the admin."""
 
-from . import deadletters, events, handlers, queues, topology  # noqa: F401  # they register themselves
+from . import deadletters, events, handlers, partitions, queues, topology  # noqa: F401  # they register themselves

@@ -10,18 +10,19 @@ import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from django.db import router, transaction
+from django.db import DatabaseError, InterfaceError, router, transaction
 from django.db.models import Count, Q
 
 from koan_django.core import clock
 from koan_django.core.exceptions import LeaseLostError
 from koan_django.core.functions import Now
 from koan_django.messaging import events, handlers
-from koan_django.messaging.consumer import Consumer
 from koan_django.messaging.deadletters import dead_letter
 from koan_django.messaging.envelope import Delivery, Envelope, Receipt
 from koan_django.messaging.exceptions import UnroutableError, WorkerLostError
 from koan_django.messaging.querysets import SUSPECT, available
+from koan_django.messaging.routing import partition_in
+from koan_django.messaging.sharing import SharingConsumer
 from koan_django.messaging.verdicts import dead
 
 from .base import Bus, Capabilities, Depth, Pool
@@ -29,6 +30,8 @@ from .base import Bus, Capabilities, Depth, Pool
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from koan_django.messaging.consumer import Consumer
+    from koan_django.messaging.lines import Lane, Line
     from koan_django.messaging.models import QueuedDelivery
     from koan_django.messaging.querysets import DeliveryQuerySet
     from koan_django.messaging.verdicts import Verdict
@@ -39,13 +42,15 @@ if TYPE_CHECKING:
 class DatabaseBus(Bus):
     """Durable delivery rows, claimed by lease; with SKIP LOCKED where the database has it."""
 
-    capabilities = Capabilities(transactional=True, durable=True, shared=True, ordered=False, priorities=True)
+    capabilities = Capabilities(transactional=True, durable=True, shared=True, ordered=True, priorities=True)
 
     def send(self, envelopes: Sequence[Envelope], due: Due) -> list[Receipt]:
         from koan_django.messaging.models import QueuedDelivery
 
         rows = [
-            QueuedDelivery.holding(self.alias, envelope, group=group, **available(due))
+            QueuedDelivery.holding(
+                self.alias, envelope, group=group, partition=partition_in(envelope.routing_key), **available(due)
+            )
             for envelope in envelopes
             for group in self._groups(envelope)
         ]
@@ -100,7 +105,7 @@ class DatabaseBus(Bus):
         return [counted.get(group, Depth(group, 0, 0)) for group in handlers.on_bus(self.alias)]
 
 
-class DatabaseConsumer(Consumer):
+class DatabaseConsumer(SharingConsumer):
     """Polls for waiting rows; a read decides whether a claim is worth a write."""
 
     def __init__(self, bus: DatabaseBus, pool: Pool) -> None:
@@ -109,6 +114,9 @@ class DatabaseConsumer(Consumer):
         self._renewed = clock.monotonic()
         #: What may end the worker: as long as it is in flight nothing else is fetched that would go with it.
         self._suspect: int | None = None
+        #: Lanes in which there was nothing when they were looked at last.
+        self._dry: set[Lane] = set()
+        self._polled = float("-inf")
 
     @property
     def _rows(self) -> DeliveryQuerySet:
@@ -123,7 +131,11 @@ class DatabaseConsumer(Consumer):
     def fetch(self, group: str, limit: int) -> list[Delivery]:
         with self.turn():
             held = self.gate.aliases(group)
-            rows = self._rows.claim(self.bus.alias, group, limit, self.bus.options.lease, without=held)
+            rows = self._unordered(group).claim(self.bus.alias, group, limit, self.bus.options.lease, without=held)
+        return self._taken(rows)
+
+    def _taken(self, rows: list[QueuedDelivery]) -> list[Delivery]:
+        """Return the deliveries of ``rows``, without those that no worker survives: they become dead letters."""
         limit = self.bus.options.delivery_limit
         spent = [self._delivery(row) for row in rows if row.deliveries > limit]
         if spent:
@@ -149,10 +161,56 @@ class DatabaseConsumer(Consumer):
         return super()._has_room()
 
     def _is_waiting(self, group: str) -> bool:
-        return self._rows.waiting(self.bus.alias, group, without=self.gate.aliases(group)).exists()
+        return self._unordered(group).waiting(self.bus.alias, group, without=self.gate.aliases(group)).exists()
+
+    def _unordered(self, group: str) -> DeliveryQuerySet:
+        return self._rows.keyless() if group in self.ordered else self._rows
 
     def _delivery(self, row: QueuedDelivery) -> Delivery:
-        return Delivery(row.envelope(), self.bus.alias, row.group, ref=row.pk, token=row.lease_token)
+        partition = row.partition if row.group in self.ordered else None
+        return Delivery(row.envelope(), self.bus.alias, row.group, row.pk, row.lease_token, partition)
+
+    # partitions
+
+    def open(self) -> None:
+        if self.shares.groups:
+            with self.turn():
+                self.shares.declare()
+
+    def open_lane(self, lane: Lane) -> None:
+        self._dry.discard(lane)
+
+    def close_lane(self, lane: Lane) -> None:
+        """Whoever has the lane next takes its rows, whoever they belong to."""
+
+    def ready_lanes(self) -> Iterable[Lane]:
+        """Those that were not found empty; among the others, now and then, those where something has arrived."""
+        now = clock.monotonic()
+        dry = [lane for lane in self.lines if lane in self._dry]
+        if dry and now - self._polled >= self.bus.options.poll_interval.total_seconds() / 2:
+            self._polled = now
+            with self.turn():
+                self._dry -= self._rows.arrived(self.bus.alias, dry)
+        return [lane for lane in self.lines if lane not in self._dry]
+
+    def fetch_lane(self, lane: Lane, limit: int) -> list[Delivery]:
+        with self.turn():
+            rows = self._rows.claim_lane(self.bus.alias, lane, limit, self.bus.options.lease)
+        if not rows:
+            self._dry.add(lane)
+        return self._taken(rows)
+
+    def blocked(self, lane: Lane, line: Line, rest: list[Delivery], verdict: Verdict) -> None:
+        """The rows are read again when they are tried again: somebody may have deleted one, or taken it over."""
+        super().blocked(lane, line, rest, verdict)
+        line.waiting.clear()
+        try:
+            with self.turn():
+                self._rows.let_go((each.ref, each.token) for each in rest)
+        except (DatabaseError, InterfaceError) as error:
+            self.note_away(error)
+
+    # settling
 
     def settle(self, settled: list[tuple[Delivery, Verdict]]) -> None:
         with self.turn(), transaction.atomic(using=self._rows.db):

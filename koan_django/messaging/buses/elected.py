@@ -33,7 +33,7 @@ class ElectedBus(Bus):
     """The database, and one of ``brokers``, the best first, while it is elected."""
 
     #: What holds whichever is elected.
-    capabilities = Capabilities(transactional=False, durable=True, shared=True, ordered=False, priorities=False)
+    capabilities = Capabilities(transactional=False, durable=True, shared=True, ordered=True, priorities=False)
 
     def __init__(self, alias: str, options: BusOptions, brokers: Sequence[Candidate[str]] = ()) -> None:
         super().__init__(alias, options)

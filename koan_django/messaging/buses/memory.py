@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import heapq
 import threading
+from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from django.db import transaction
 from django.utils import timezone
@@ -18,6 +19,8 @@ from koan_django.messaging.consumer import Consumer
 from koan_django.messaging.deadletters import dead_letter
 from koan_django.messaging.envelope import Delivery, Envelope, Receipt
 from koan_django.messaging.exceptions import UnroutableError
+from koan_django.messaging.lines import Lane, Line
+from koan_django.messaging.routing import partition_in
 
 from .base import Bus, Capabilities, Depth, Pool
 
@@ -30,14 +33,21 @@ if TYPE_CHECKING:
     from .base import Due
 
 
-class MemoryBus(Bus):
-    """A heap per group, by due time, priority and order of sending."""
+#: When it is due, its priority (the lowest number first), its number in the order of sending.
+Entry: TypeAlias = tuple[datetime, int, int, Envelope]
+Source: TypeAlias = str | Lane
 
-    capabilities = Capabilities(transactional=False, durable=False, shared=False, ordered=False, priorities=True)
+
+class MemoryBus(Bus):
+    """A heap per group, by due time, priority and order of sending; one per partition, without priority."""
+
+    capabilities = Capabilities(transactional=False, durable=False, shared=False, ordered=True, priorities=True)
 
     def __init__(self, alias: str, options: BusOptions) -> None:
         super().__init__(alias, options)
-        self._queues: dict[str, list[tuple[datetime, int, int, Envelope]]] = {}
+        self._queues: dict[Source, list[Entry]] = {}
+        #: Which consumer has a partition.
+        self._owners: dict[Lane, MemoryConsumer] = {}
         self._lock = threading.Lock()
         self._numbers = count()
         self.taken: dict[str, int] = {}
@@ -55,32 +65,52 @@ class MemoryBus(Bus):
 
     def put(self, envelope: Envelope, group: str, due: datetime) -> None:
         """Queue ``envelope`` for ``group``."""
+        source = self._source(envelope, group)
+        priority = 0 if isinstance(source, Lane) else -envelope.priority
+        self.put_back(source, (due, priority, next(self._numbers), envelope))
+
+    def put_back(self, source: Source, entry: Entry) -> None:
+        """Queue what was taken where it was."""
         with self._lock:
-            entry = (due, -envelope.priority, next(self._numbers), envelope)
-            heapq.heappush(self._queues.setdefault(group, []), entry)
+            heapq.heappush(self._queues.setdefault(source, []), entry)
         self.arrived.set()
 
-    def take(self, group: str, limit: int) -> list[Envelope]:
-        """Take up to ``limit`` envelopes that are due."""
+    def take(self, source: Source, limit: int) -> list[Entry]:
+        """Take up to ``limit`` entries that are due."""
         now = timezone.now()
+        group = source.group if isinstance(source, Lane) else source
         with self._lock:
-            queue = self._queues.get(group, [])
-            found: list[Envelope] = []
+            queue = self._queues.get(source, [])
+            found: list[Entry] = []
             while queue and queue[0][0] <= now and len(found) < limit:
-                found.append(heapq.heappop(queue)[3])
+                found.append(heapq.heappop(queue))
             self.taken[group] = self.taken.get(group, 0) + len(found)
         return found
+
+    def own(self, lane: Lane, consumer: MemoryConsumer) -> bool:
+        """Have ``consumer`` handle ``lane``, unless another one does."""
+        with self._lock:
+            return self._owners.setdefault(lane, consumer) is consumer
+
+    def disown(self, lane: Lane) -> None:
+        """Let another consumer handle ``lane``."""
+        with self._lock:
+            self._owners.pop(lane, None)
 
     def done(self, group: str) -> None:
         """Note that a taken envelope was settled."""
         with self._lock:
             self.taken[group] -= 1
 
-    def groups_with_work(self) -> list[str]:
-        """Return the groups that have something due."""
+    def with_work(self) -> list[Source]:
+        """Return the groups and lanes that have something due."""
         now = timezone.now()
         with self._lock:
-            return [group for group, queue in self._queues.items() if queue and queue[0][0] <= now]
+            return [source for source, queue in self._queues.items() if queue and queue[0][0] <= now]
+
+    def _source(self, envelope: Envelope, group: str) -> Source:
+        number = partition_in(envelope.routing_key)
+        return group if number is None or group not in handlers.ordered_on(self.alias) else Lane(group, number)
 
     def consumer(self, pool: Pool) -> Consumer:
         return MemoryConsumer(self, pool)
@@ -88,18 +118,18 @@ class MemoryBus(Bus):
     def cancel(self, message_id: str) -> bool:
         with self._lock:
             gone = [entry[3] for queue in self._queues.values() for entry in queue if entry[3].id == message_id]
-            for group, queue in self._queues.items():
-                self._queues[group] = [entry for entry in queue if entry[3].id != message_id]
-                heapq.heapify(self._queues[group])
+            for source, queue in self._queues.items():
+                self._queues[source] = [entry for entry in queue if entry[3].id != message_id]
+                heapq.heapify(self._queues[source])
         events.record(events.event("cancelled", self.alias, replace(each, group="")) for each in gone[:1])
         return bool(gone)
 
     def depths(self) -> list[Depth]:
         with self._lock:
-            return [
-                Depth(group, len(self._queues.get(group, ())), self.taken.get(group, 0))
-                for group in handlers.on_bus(self.alias)
-            ]
+            waiting: Counter[str] = Counter()
+            for source, queue in self._queues.items():
+                waiting[source.group if isinstance(source, Lane) else source] += len(queue)
+            return [Depth(group, waiting[group], self.taken.get(group, 0)) for group in handlers.on_bus(self.alias)]
 
     def _groups(self, envelope: Envelope) -> list[str]:
         groups = [envelope.group] if envelope.group else handlers.groups_for(self.alias, envelope.alias)
@@ -119,10 +149,41 @@ class MemoryConsumer(Consumer):
     bus: MemoryBus
 
     def waiting_groups(self) -> Iterable[str]:
-        return self.bus.groups_with_work()
+        return [source for source in self.bus.with_work() if not isinstance(source, Lane)]
 
     def fetch(self, group: str, limit: int) -> list[Delivery]:
-        return [Delivery(envelope, self.bus.alias, group) for envelope in self.bus.take(group, limit)]
+        return [Delivery(entry[3], self.bus.alias, group) for entry in self.bus.take(group, limit)]
+
+    def tend(self) -> None:
+        """Handle the partitions that nobody handles, as long as there is something in them."""
+        with_work = {source for source in self.bus.with_work() if isinstance(source, Lane)}
+        for lane, line in list(self.lines.items()):
+            if self.draining.is_set() and not line.running:
+                self.give_back(line.waiting)
+                line.waiting.clear()
+            if not (line.running or line.waiting) and (self.draining.is_set() or lane not in with_work):
+                del self.lines[lane]
+                self.bus.disown(lane)
+        for lane in with_work - self.lines.keys():
+            if not self.draining.is_set() and self.bus.own(lane, self):
+                self.lines[lane] = Line()
+
+    def ready_lanes(self) -> Iterable[Lane]:
+        return [source for source in self.bus.with_work() if isinstance(source, Lane)]
+
+    def fetch_lane(self, lane: Lane, limit: int) -> list[Delivery]:
+        taken = self.bus.take(lane, limit)
+        return [Delivery(entry[3], self.bus.alias, lane.group, ref=entry, partition=lane.number) for entry in taken]
+
+    def blocked(self, lane: Lane, line: Line, rest: list[Delivery], verdict: Verdict) -> None:
+        super().blocked(lane, line, rest, verdict)
+        if verdict.outcome == "stop":  # until this process ends
+            line.leaving, self.stopped = True, f"stopped: {lane}"
+        with self.turn():
+            self.record([(rest[0], verdict)])
+
+    def unfinished(self) -> bool:
+        return super().unfinished() or bool(self.lines)
 
     def settle(self, settled: list[tuple[Delivery, Verdict]]) -> None:
         with self.turn():
@@ -138,7 +199,11 @@ class MemoryConsumer(Consumer):
 
     def give_back(self, deliveries: Iterable[Delivery]) -> None:
         for delivery in deliveries:
-            self.bus.put(delivery.envelope, delivery.group, timezone.now())
+            if delivery.partition is None:
+                self.bus.put(delivery.envelope, delivery.group, timezone.now())
+            else:
+                lane, entry = Lane(delivery.group, delivery.partition), delivery.ref
+                self.bus.put_back(lane, (*entry[:3], delivery.envelope))
             self.bus.done(delivery.group)
 
     def idle(self, busy: bool) -> None:

@@ -4,6 +4,7 @@ from .deadletter import DeadLetter
 from .delivery import QueuedDelivery
 from .event import MessageEvent
 from .outbox import OutboxMessage
+from .partition import Partition, PartitionWorker
 from .registered import RegisteredHandler
 from .topology import Topology, TopologyObject
 
@@ -11,6 +12,8 @@ __all__ = [
     "DeadLetter",
     "MessageEvent",
     "OutboxMessage",
+    "Partition",
+    "PartitionWorker",
     "QueuedDelivery",
     "RegisteredHandler",
     "Topology",

@@ -15,6 +15,8 @@ from .stored import StoredEnvelope
 class QueuedDelivery(StoredEnvelope, Leased):
     """A message that waits for its group or is being handled; deleted in the handler's transaction."""
 
+    #: Of the message's key; without one, nothing.
+    partition = models.PositiveSmallIntegerField(_("partition"), null=True, blank=True)
     available_at = models.DateTimeField(_("not before"), db_default=Now())
     #: Takes in a row that ended with no verdict: each worker was gone, or had lost its lease.
     deliveries = models.PositiveIntegerField(_("deliveries without an answer"), default=0, db_default=0)
@@ -29,4 +31,7 @@ class QueuedDelivery(StoredEnvelope, Leased):
         verbose_name_plural = _("queued deliveries")
         ordering = ("id",)
         # In the order of claiming: with a long backlog a claim reads no further than it takes.
-        indexes = (models.Index(fields=["bus", "group", "-priority", "id"], name="koan_msg_delivery_turn"),)
+        indexes = (
+            models.Index(fields=["bus", "group", "-priority", "id"], name="koan_msg_delivery_turn"),
+            models.Index(fields=["bus", "group", "partition", "id"], name="koan_msg_delivery_part"),
+        )

@@ -15,6 +15,7 @@ class MessageEvent(models.Model):
         SENT = "sent", _("sent")
         PUBLISHED = "published", _("published")
         HANDLED = "handled", _("handled")
+        STOPPED = "stopped", _("stopped")
         DUPLICATE = "duplicate", _("duplicate suppressed")
         RETRIED = "retried", _("retried")
         POSTPONED = "postponed", _("postponed")

@@ -1,7 +1,7 @@
 """What a worker does to the topology of a bus when it connects: as much as the option ``PROVISIONING`` allows.
 
-It never removes or changes anything. What stands on the broker is asked over its own connection, so that a worker
-needs no management API.
+It removes and changes nothing but the bindings of an earlier shape of a group, by which messages would come twice. What
+stands on the broker is asked over its own connection, so that a worker needs no management API.
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ def provision(link: Link, bus: AmqpBus, turn: Turn) -> str:
         if not bus.options.declares:
             _verify(declarer, bus, parts)
             return ""
-        return _make(declarer, bus, parts, _Records(bus, link.broker, turn))
+        drift = _make(declarer, bus, parts, _Records(bus, link.broker, turn))
+        for binding in bus.topology().obsolete:  # only now: a message that comes twice is noticed, a lost one is not
+            declarer.unbind(binding)
+        return drift
     finally:
         declarer.close()
 

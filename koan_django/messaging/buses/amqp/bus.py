@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from koan_django.messaging import handlers
 from koan_django.messaging.buses.base import Capabilities, Pool
 from koan_django.messaging.buses.broker import BrokerBus, Outcome
+from koan_django.messaging.routing import partition_in, routing_key
 
 from .link import Link
 from .names import Names
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 class AmqpBus(BrokerBus):
     """One virtual host of a RabbitMQ. Connections are made on first use, and anew in a forked child."""
 
-    capabilities = Capabilities(transactional=False, durable=True, shared=True, ordered=False, priorities=False)
+    capabilities = Capabilities(transactional=False, durable=True, shared=True, ordered=True, priorities=False)
 
     def __init__(self, alias: str, options: BusOptions) -> None:
         super().__init__(alias, options)
@@ -66,10 +67,16 @@ class AmqpBus(BrokerBus):
         return delay <= self.options.delay_in_broker and not any(each.group for each in envelopes)
 
     def address(self, envelope: Envelope) -> tuple[str, str]:
-        """Return exchange and routing key: the topic exchange, or one group's queue by the default exchange."""
-        if envelope.group:
+        """Return exchange and routing key: by the alias, or of one group.
+
+        A sender need not know whether that group is ordered: what has no key is always in the queue of its name.
+        """
+        if not envelope.group:
+            return self.names.exchange, envelope.routing_key
+        partition = partition_in(envelope.routing_key)
+        if partition is None:
             return "", self.names.group(envelope.group)
-        return self.names.exchange, envelope.routing_key
+        return self.names.direct, routing_key(envelope.group, partition)
 
     def topology(self) -> Topology:
         """Return what must stand on the broker for the handlers of this process."""

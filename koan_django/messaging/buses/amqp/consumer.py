@@ -1,30 +1,36 @@
 """Consumes a bus on RabbitMQ.
 
-One connection of its own, one channel per group. A delivery is acknowledged after its handler's transaction, and after
+One connection of its own, one channel per queue: that of each group, and those of the partitions that this worker
+handles. A delivery is acknowledged after its handler's transaction, and after
 the confirm of its retry or dead letter when there is one. Deliveries carry the generation of their connection: what
 finishes after the connection was lost is dropped, since its tags mean nothing on the next one and the broker has
-handed the messages out again.
+handed the messages out again. A channel that is closed gives back what it had in its order, which single rejects of
+what is fetched and what failed would not.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import count
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from django.db import DatabaseError
 
 from koan_django.messaging import handlers
-from koan_django.messaging.consumer import AHEAD, Consumer
+from koan_django.messaging.consumer import AHEAD
 from koan_django.messaging.envelope import Delivery
+from koan_django.messaging.lines import Lane
 from koan_django.messaging.provisioning.starting import provision
+from koan_django.messaging.sharing import SharingConsumer
 
 from .bridge import DeadLetterBridge
 from .link import Link
 from .outlet import Outlet
 from .properties import from_amqp
+from .topology import Topology, declare, partition_queue
 from .window import AckWindow
 
 if TYPE_CHECKING:
@@ -44,6 +50,10 @@ RENEW_SECONDS = 30.0
 IDLE_SECONDS = 0.5
 
 
+#: What is fetched from: the queue of a group, or that of one of its partitions.
+Source: TypeAlias = str | Lane
+
+
 class Ref(NamedTuple):
     """How a delivery is known to its channel."""
 
@@ -51,7 +61,7 @@ class Ref(NamedTuple):
     tag: int
 
 
-class AmqpConsumer(Consumer):
+class AmqpConsumer(SharingConsumer):
     """The consuming thread of one bus in a worker's main process."""
 
     bus: AmqpBus
@@ -59,10 +69,13 @@ class AmqpConsumer(Consumer):
     def __init__(self, bus: AmqpBus, pool: Pool) -> None:
         super().__init__(bus, pool)
         self._link = Link(bus.options.url or "", "consumer")
-        self._generation = 0
-        self._channels: dict[str, Any] = {}
-        self._windows: dict[str, AckWindow] = {}
-        self._waiting: dict[str, deque[Delivery]] = {}
+        self._numbers_of_channels = count(1)
+        self._generations: dict[Source, int] = {}
+        self._channels: dict[Source, Any] = {}
+        self._windows: dict[Source, AckWindow] = {}
+        self._waiting: dict[Source, deque[Delivery]] = {}
+        #: How many dead letters of a lane the broker has not confirmed yet.
+        self._publishing: Counter[Lane] = Counter()
         self._outlet = Outlet(bus, self.wake)
         self._bridge = DeadLetterBridge(bus)
         #: Until when a change of credentials waits for handlers at work, while one is under way.
@@ -76,14 +89,13 @@ class AmqpConsumer(Consumer):
 
     def open(self) -> None:
         self._link.connect()
-        self._generation += 1
         self._renew_by = 0.0
+        self.suspended = False
         groups = handlers.on_bus(self.bus.alias)
-        for group in groups:  # deliveries of the first channel arrive while the second is opened
-            self._windows[group], self._waiting[group] = AckWindow(), deque()
         self._drift = provision(self._link, self.bus, self.turn)
+        self._declare_partitions()
         for group in groups:
-            self._channels[group] = self._link.channel()
+            self._prepare(group)
         self._prefetch = dict.fromkeys(groups, 0)
         self._bridge.open(self._link.channel(), list(groups))
         self._adjust()
@@ -98,7 +110,7 @@ class AmqpConsumer(Consumer):
             if before:
                 self._cancel(group)
             if wanted:
-                self._consume(group, wanted)
+                self._consume(group, self.bus.names.group(group), wanted)
 
     def _wanted(self, group: str) -> int:
         if self.draining.is_set() or self._renew_by or self.gate.is_shut(group):
@@ -107,11 +119,31 @@ class AmqpConsumer(Consumer):
             return 1
         return (self.pool.size + AHEAD + 1) * self.bus.options.batch
 
-    def _consume(self, group: str, prefetch: int) -> None:
-        channel = self._channels[group]
+    def _declare_partitions(self) -> None:
+        """Have a row for each partition, and the queues of those that there were before with a higher number."""
+        if not self.shares.groups:
+            return
+        with self.turn():
+            self.shares.declare()
+            numbers = self.shares.numbers()
+        former = [(group, n) for group, known in numbers.items() for n in known if n >= self.bus.options.partitions]
+        if former:
+            channel = self._link.channel()
+            queues = tuple(partition_queue(self.bus.names, *each) for each in former)
+            declare(channel, Topology(queues=queues), passive=not self.bus.options.declares)
+            channel.close()
+
+    def _prepare(self, source: Source) -> None:
+        """Deliveries of the first channel arrive while the second is opened: have a place for them before."""
+        self._windows[source], self._waiting[source] = AckWindow(), deque()
+        self._generations[source] = next(self._numbers_of_channels)
+        self._channels[source] = self._link.channel()
+
+    def _consume(self, source: Source, queue: str, prefetch: int) -> None:
+        channel = self._channels[source]
         channel.basic_qos(0, prefetch, False)
-        arrived = partial(self._arrived, group, self._generation)
-        channel.basic_consume(self.bus.names.group(group), callback=arrived, consumer_tag=f"koan.{group}")
+        arrived = partial(self._arrived, source, self._generations[source])
+        channel.basic_consume(queue, callback=arrived, consumer_tag=f"koan.{source}")
 
     def _cancel(self, group: str) -> None:
         """Take no more; what was fetched and not handed to the pool goes back."""
@@ -120,19 +152,35 @@ class AmqpConsumer(Consumer):
         self.give_back(waiting)
         waiting.clear()
 
-    def _arrived(self, group: str, generation: int, message: Any) -> None:
-        if generation != self._generation:
+    def _arrived(self, source: Source, generation: int, message: Any) -> None:
+        if generation != self._generations.get(source):
             return
-        self._windows[group].deliver(message.delivery_tag)
+        self._windows[source].deliver(message.delivery_tag)
+        group, partition = source if isinstance(source, Lane) else (source, None)
         ref = Ref(generation, message.delivery_tag)
-        self._waiting[group].append(Delivery(from_amqp(message, group), self.bus.alias, group, ref=ref))
+        delivery = Delivery(from_amqp(message, group), self.bus.alias, group, ref=ref, partition=partition)
+        self._waiting[source].append(delivery)
+
+    def open_lane(self, lane: Lane) -> None:
+        self._prepare(lane)
+        self._consume(lane, self.bus.names.partition(*lane), 2 * self.bus.options.batch)
+
+    def close_lane(self, lane: Lane) -> None:
+        for known in (self._generations, self._windows, self._waiting, self._publishing):
+            known.pop(lane, None)
+        self._channels.pop(lane).close()
+
+    def is_settled(self, lane: Lane) -> bool:
+        return not self._publishing[lane]
 
     def shut(self) -> None:
-        self._generation += 1
-        self._channels, self._windows, self._waiting, self._prefetch = {}, {}, {}, {}
+        self._generations, self._channels, self._windows, self._waiting = {}, {}, {}, {}
+        self._publishing.clear()
+        self._prefetch = {}
         self._again.clear()
         self._outlet.forget()
         self._link.disconnect()
+        super().shut()
 
     def stop(self, timeout: float | None = None) -> None:
         super().stop(timeout)
@@ -147,17 +195,29 @@ class AmqpConsumer(Consumer):
     # fetching
 
     def waiting_groups(self) -> Iterable[str]:
-        return [group for group, waiting in self._waiting.items() if waiting]
+        return [source for source, waiting in self._waiting.items() if waiting and not isinstance(source, Lane)]
 
     def fetch(self, group: str, limit: int) -> list[Delivery]:
-        waiting = self._waiting[group]
+        return self._popped(group, limit)
+
+    def ready_lanes(self) -> Iterable[Lane]:
+        return [lane for lane in self.lines if self._waiting[lane]]
+
+    def fetch_lane(self, lane: Lane, limit: int) -> list[Delivery]:
+        return self._popped(lane, limit)
+
+    def _popped(self, source: Source, limit: int) -> list[Delivery]:
+        waiting = self._waiting[source]
         return [waiting.popleft() for _ in range(min(limit, len(waiting)))]
 
     def keep(self) -> None:
         self._adjust()
         self.trouble = self._bridge.turn(self.turn) or self._outlet.trouble or self._drift
         for delivery in self._outlet.confirmed():
-            self._windows[delivery.group].settle(delivery.ref.tag)
+            if self._is_current(delivery):
+                self._windows[_source(delivery)].settle(delivery.ref.tag)
+                if delivery.partition is not None:
+                    self._publishing[Lane(delivery.group, delivery.partition)] -= 1
         self._acknowledge()
         if self._link.stale and not self.draining.is_set():
             self._renew()
@@ -165,6 +225,7 @@ class AmqpConsumer(Consumer):
     def _renew(self) -> None:
         """Connect with other credentials: once what was fetched is settled, or without waiting longer for it."""
         if not self._renew_by:
+            self.suspended = True
             self._renew_by = time.monotonic() + RENEW_SECONDS
             self._adjust()
         elif not self.unfinished() or time.monotonic() > self._renew_by:
@@ -190,10 +251,12 @@ class AmqpConsumer(Consumer):
         mine = [(d, v) for d, v in settled if self._is_current(d)]
         for delivery, verdict in mine:
             if verdict.outcome in ("handled", "duplicate"):
-                self._windows[delivery.group].settle(delivery.ref.tag)
+                self._windows[_source(delivery)].settle(delivery.ref.tag)
             elif verdict.outcome == "again":
                 self.give_back([delivery])
             else:
+                if delivery.partition is not None:
+                    self._publishing[Lane(delivery.group, delivery.partition)] += 1
                 self._outlet.publish(delivery, verdict)
         self._acknowledge()
         self._note_troubled([(d, v) for d, v in mine if v.outcome in ("retry", "postpone")])
@@ -207,16 +270,21 @@ class AmqpConsumer(Consumer):
             logger.warning("%d events of retried messages were not written: %s", len(settled), error)
 
     def _acknowledge(self) -> None:
-        for group, window in self._windows.items():
+        for source, window in self._windows.items():
             mark = window.advance()
             if mark is not None:
-                self._channels[group].basic_ack(mark, multiple=True)
+                self._channels[source].basic_ack(mark, multiple=True)
 
     def give_back(self, deliveries: Iterable[Delivery]) -> None:
         for delivery in deliveries:
-            if self._is_current(delivery) and self._windows[delivery.group].reject(delivery.ref.tag):
-                self._channels[delivery.group].basic_reject(delivery.ref.tag, requeue=True)
+            source = _source(delivery)
+            if self._is_current(delivery) and self._windows[source].reject(delivery.ref.tag):
+                self._channels[source].basic_reject(delivery.ref.tag, requeue=True)
 
     def _is_current(self, delivery: Delivery) -> bool:
         ref: Ref = delivery.ref
-        return ref.generation == self._generation
+        return ref.generation == self._generations.get(_source(delivery))
+
+
+def _source(delivery: Delivery) -> Source:
+    return delivery.group if delivery.partition is None else Lane(delivery.group, delivery.partition)

@@ -24,6 +24,15 @@ class Names:
         """The queue of a group."""
         return f"{self.prefix}.{group}"
 
+    @property
+    def direct(self) -> str:
+        """The topic exchange of messages to one group, by the group and the partition word."""
+        return f"{self.prefix}.to"
+
+    def partition(self, group: str, number: int) -> str:
+        """The queue of a partition of a group."""
+        return f"{self.prefix}.{group}.p{number}"
+
     def dead(self, group: str) -> str:
         """The queue of what a group gave up on."""
         return f"{self.prefix}.{group}.dead"

@@ -25,7 +25,7 @@ from koan_django.messaging.buses.broker import CONFIRMED, Outcome
 
 from . import frames
 from .link import Link
-from .topology import Topology, declare, delay_topology, main_exchange
+from .topology import Topology, declare, delay_topology, sending_exchanges
 from .unconfirmed import Publication, Unconfirmed
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ class Publisher(threading.Thread):
             self._link.connect()
             channel = self._link.channel()
             channel.confirm_select()
-            declare(channel, Topology((main_exchange(self._names),)), passive=not self._declares)
+            declare(channel, Topology(sending_exchanges(self._names)), passive=not self._declares)
         except Exception:
             self._unreachable = True
             raise

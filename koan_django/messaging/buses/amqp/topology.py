@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import ceil
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from koan_django.messaging.routing import binding_key
@@ -56,28 +57,41 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """Exchanges, queues and bindings, in the order in which they can be declared."""
+    """Exchanges, queues and bindings, in the order in which they can be declared.
+
+    ``obsolete`` are bindings of an earlier shape of a group, by which it would get a message twice.
+    """
 
     exchanges: tuple[Exchange, ...] = ()
     queues: tuple[Queue, ...] = ()
     bindings: tuple[Binding, ...] = ()
+    obsolete: tuple[Binding, ...] = ()
 
     def __add__(self, other: Topology) -> Topology:
-        return Topology(self.exchanges + other.exchanges, self.queues + other.queues, self.bindings + other.bindings)
+        return Topology(
+            self.exchanges + other.exchanges,
+            self.queues + other.queues,
+            self.bindings + other.bindings,
+            self.obsolete + other.obsolete,
+        )
 
 
 def topology_of(names: Names, options: BusOptions, groups: Mapping[str, Sequence[Handler]]) -> Topology:
     """Return all that a bus needs whose handlers are ``groups``."""
-    found = Topology(exchanges=(main_exchange(names),)) + delay_topology(names, options.delay_in_broker)
+    found = Topology(exchanges=sending_exchanges(names)) + delay_topology(names, options.delay_in_broker)
     sources = [names.exchange, names.delayed] if options.delay_in_broker else [names.exchange]
     for group, members in groups.items():
-        found += group_topology(names, group, [member.binding for member in members], sources)
+        patterns = [member.binding for member in members]
+        if any(member.ordered for member in members):
+            found += ordered_topology(names, group, patterns, sources, range(options.partitions))
+        else:
+            found += group_topology(names, group, patterns, sources)
     return found + retry_topology(names, waits(options, groups))
 
 
-def main_exchange(names: Names) -> Exchange:
-    """Return the exchange that publishers need."""
-    return Exchange(names.exchange, "topic")
+def sending_exchanges(names: Names) -> tuple[Exchange, ...]:
+    """Return the exchanges that publishers need."""
+    return Exchange(names.exchange, "topic"), Exchange(names.direct, "topic")
 
 
 def waits(options: BusOptions, groups: Mapping[str, Sequence[Handler]]) -> list[timedelta]:
@@ -88,18 +102,49 @@ def waits(options: BusOptions, groups: Mapping[str, Sequence[Handler]]) -> list[
 
 def group_topology(names: Names, group: str, patterns: Iterable[str], sources: Iterable[str]) -> Topology:
     """Return a group's queue with its bindings, and the queue of its dead letters."""
-    dead = Queue(names.dead(group), {"x-queue-type": "quorum", "x-delivery-limit": NEVER})
-    queue = Queue(
-        names.group(group),
-        {
-            **at_least_once(),
-            "x-dead-letter-routing-key": names.dead(group),
-            "x-delivery-limit": DELIVERY_LIMIT,
-        },
-    )
-    keys = [binding_key(pattern) for pattern in dict.fromkeys(patterns)]
-    bindings = tuple(Binding(source, queue.name, key) for source in sources for key in keys)
-    return Topology(queues=(dead, queue), bindings=bindings)
+    queue = _group_queue(names, group, names.group(group))
+    bindings = _bindings(names, group, patterns, sources, queue, "*")
+    return Topology(queues=(_dead_queue(names, group), queue), bindings=bindings)
+
+
+def ordered_topology(
+    names: Names, group: str, patterns: Sequence[str], sources: Sequence[str], partitions: Iterable[int]
+) -> Topology:
+    """Return the queues of an ordered group: one for each partition, and one for messages that have no key.
+
+    The broker gives a partition to one consumer at a time, whoever believes to hold it.
+    https://www.rabbitmq.com/docs/consumers#single-active-consumer
+    """
+    plain = _group_queue(names, group, names.group(group))
+    bindings = _bindings(names, group, patterns, sources, plain, "p")
+    found = Topology(queues=(_dead_queue(names, group), plain), bindings=bindings)
+    for number in partitions:
+        queue = partition_queue(names, group, number)
+        found += Topology(queues=(queue,), bindings=_bindings(names, group, patterns, sources, queue, f"p{number}"))
+    return found + Topology(obsolete=_bindings(names, group, patterns, sources, plain, "*"))
+
+
+def partition_queue(names: Names, group: str, number: int) -> Queue:
+    """Return the queue of a partition of a group."""
+    return _group_queue(names, group, names.partition(group, number), {"x-single-active-consumer": True})
+
+
+def _group_queue(names: Names, group: str, name: str, more: Mapping[str, Any] = MappingProxyType({})) -> Queue:
+    dead = {"x-dead-letter-routing-key": names.dead(group), "x-delivery-limit": DELIVERY_LIMIT}
+    return Queue(name, {**at_least_once(), **dead, **more})
+
+
+def _dead_queue(names: Names, group: str) -> Queue:
+    return Queue(names.dead(group), {"x-queue-type": "quorum", "x-delivery-limit": NEVER})
+
+
+def _bindings(
+    names: Names, group: str, patterns: Iterable[str], sources: Iterable[str], queue: Queue, word: str
+) -> tuple[Binding, ...]:
+    """Lead what has the partition word ``word`` to ``queue``: by the patterns, and by the name of the group."""
+    keys = [binding_key(pattern, word) for pattern in dict.fromkeys(patterns)]
+    shared = (Binding(source, queue.name, key) for source in sources for key in keys)
+    return (*shared, Binding(names.direct, queue.name, binding_key(group, word)))
 
 
 def retry_topology(names: Names, waits: Iterable[timedelta]) -> Topology:
