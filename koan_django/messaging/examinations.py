@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from koan_django.core import doctor, effective
 from koan_django.core.doctor import examination
+from koan_django.core.exceptions import KoanError
 from koan_django.core.health import Finding
 
 from . import handlers
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
 
     from .buses.base import Bus
+    from .provisioning.targets import Target
 
 #: What waits for longer is a backlog.
 PATIENCE = timedelta(minutes=1)
@@ -59,6 +61,38 @@ def _candidates(bus: ElectedBus, name: str) -> Iterator[Finding]:
         if found.status != "healthy":
             remedy = f"Start it, or take it out of {each.origin}."
             yield Finding(found.name, "degraded", found.message, remedy=remedy)
+
+
+@examination("messaging.topology")
+def topology() -> Iterator[Finding]:
+    """What stands on each broker is what the handlers need. A bus whose ``MANAGEMENT`` is empty is not asked."""
+    buses = (bus.current if isinstance(bus, ElectedBus) else bus for bus in registry.all_buses())
+    if not any(bus.options.scheme in ("amqp", "amqps") for bus in buses):
+        return
+    from .provisioning.targets import targets
+
+    for target in targets():
+        if target.is_asked:
+            yield from _stands(target)
+
+
+def _stands(target: Target) -> Iterator[Finding]:
+    name = f"topology.{target.bus}"
+    try:
+        found = [change for change in target.plan().changes if change.counts]
+    except KoanError as error:
+        remedy = "Enable the plugin rabbitmq_management, or say by MANAGEMENT where it is (empty: nowhere)."
+        yield Finding(name, "unknown", str(error), remedy=remedy)
+        return
+    stuck = [change for change in found if change.drift == "stuck"]
+    for change in stuck:
+        remedy = "`koan_topology apply` makes the dead-letter queue; the broker tries again within three minutes."
+        yield Finding(name, "unhealthy", str(change), remedy=remedy)
+    if len(found) > len(stuck):
+        text = "; ".join(str(change) for change in found if change not in stuck)
+        yield Finding(name, "degraded", text, remedy="`koan_topology plan` shows it, with what mends it.")
+    elif not stuck:
+        yield Finding(name, "healthy", "what stands on the broker is what is needed")
 
 
 @examination("messaging.processes")

@@ -17,6 +17,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from koan_django.core.audit.models import AuditEvent
+from koan_django.messaging import examinations
 from koan_django.messaging.buses.amqp.topology import Binding, Exchange, Queue, Topology
 from koan_django.messaging.exceptions import InspectionError, TopologyError
 from koan_django.messaging.models import TopologyObject
@@ -355,6 +356,56 @@ def test_force_asks_unless_told_not_to(use_vhost: Callable[..., Any], monkeypatc
     assert code == 1
     assert "nothing was changed" in text
     assert TopologyObject.objects.filter(name__endswith="billing").exists()
+
+
+# dead letters have somewhere to go
+
+
+def test_whatever_dies_in_a_queue_has_a_queue_to_go_to(use_vhost: Callable[..., Any]) -> None:
+    use_vhost()
+    with listening(OrderPlaced, group="billing"), listening(OrderPaid, group="audit"):
+        wanted = target().wanted
+    queues = {queue.name for queue in wanted.queues}
+    exchanges = {exchange.name for exchange in wanted.exchanges}
+    dying = [queue.arguments for queue in wanted.queues if "x-dead-letter-exchange" in queue.arguments]
+    assert len(dying) > 2
+    for arguments in dying:
+        assert arguments["x-dead-letter-strategy"] == "at-least-once"
+        assert arguments["x-overflow"] == "reject-publish"
+        assert arguments["x-dead-letter-exchange"] in {"", *exchanges}
+        assert arguments.get("x-dead-letter-routing-key") in {None, *queues}
+
+
+def test_a_dead_letter_queue_is_made_before_the_queue_that_needs_it(use_vhost: Callable[..., Any], wire: Wire) -> None:
+    bus = use_vhost()
+    with listening(OrderPlaced, group="billing"):
+        names = [queue.name for queue in target().wanted.queues]
+        assert names.index(bus.names.dead("billing")) < names.index(bus.names.group("billing"))
+        run("apply")
+    wire.publish(bus.names.group("billing"), b"doomed", delivery_mode=2)
+    wait_until(lambda: wire.depth(bus.names.group("billing")) == 1, 30, "the message to be there")
+    message = wire.channel.basic_get(bus.names.group("billing"))
+    wire.channel.basic_reject(message.delivery_tag, requeue=False)
+    wait_until(lambda: wire.depth(bus.names.dead("billing")) == 1, 30, "the message to be counted among the dead")
+
+
+# what the doctor says
+
+
+def test_the_doctor_names_what_is_missing_and_calls_no_answer_unknown(
+    use_vhost: Callable[..., Any],
+) -> None:
+    use_vhost()
+    with listening(OrderPlaced, group="billing"):
+        (found,) = list(examinations.topology())
+        assert found.status == "degraded"
+        assert "missing queue" in found.message
+        run("apply")
+        assert [each.status for each in examinations.topology()] == ["healthy"]
+        use_vhost(MANAGEMENT=f"http://127.0.0.1:{free_port()}")
+        assert [each.status for each in examinations.topology()] == ["unknown"]
+        use_vhost(MANAGEMENT="")
+        assert list(examinations.topology()) == []
 
 
 # what a worker does when it starts

@@ -55,6 +55,11 @@ class Command(AuditedCommand):
             "--force", action="store_true", help="make anew and remove what is on record as ours; asks first"
         )
         apply.add_argument("--no-input", action="store_false", dest="interactive", help="do not ask")
+        migrate = verbs.add_parser("migrate", help="make a queue anew as it is wanted, and keep what it holds")
+        self._add_bus(migrate)
+        migrate.add_argument("queue")
+        migrate.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="for its consumers to stop")
+        migrate.add_argument("--adopt", action="store_true", help="it is ours although that is not on record")
         export = verbs.add_parser("export", help="print the definitions that RabbitMQ imports; asks no broker")
         self._add_bus(export)
         export.add_argument(
@@ -67,7 +72,13 @@ class Command(AuditedCommand):
     def handle(self, *args: Any, verb: str, **options: Any) -> None:
         try:
             found = self._targets(options["buses"])
-            verbs = {"plan": self._plan, "verify": self._plan, "apply": self._apply, "export": self._export}
+            verbs = {
+                "plan": self._plan,
+                "verify": self._plan,
+                "apply": self._apply,
+                "migrate": self._migrate,
+                "export": self._export,
+            }
             verbs[verb](found, {**options, "verb": verb})
         except KoanError as error:
             raise CommandError(redact_text(str(error)), returncode=UNABLE) from error
@@ -147,6 +158,20 @@ class Command(AuditedCommand):
             self.stdout.write(f"{target.bus}  {redact_text(str(change))}")
         if not sys.stdin.isatty() or input("Make anew or remove these? [yes/no] ") != "yes":
             raise CommandError("nothing was changed: confirm it, or give --no-input", returncode=UNABLE)
+
+    # migrate
+
+    def _migrate(self, found: list[Target], options: dict[str, Any]) -> None:
+        from koan_django.messaging.provisioning.migrating import migrate
+
+        queue = options["queue"]
+        having = [target for target in found if queue in {each.name for each in target.wanted.queues}]
+        if len(having) != 1:
+            which = "more than one bus has" if having else "no bus needs"
+            raise CommandError(f"{which} a queue {queue!r}: give its name, and --bus", returncode=UNABLE)
+        done = migrate(having[0], queue, wait=options["wait"], adopt=options["adopt"], tell=self.stderr.write)
+        text = f"{done.away} messages were moved away and {done.back} back" if done.is_done else "it is as it is wanted"
+        self.stdout.write(f"{queue}  {text}")
 
     # export
 
