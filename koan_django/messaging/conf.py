@@ -23,6 +23,7 @@ SCHEMES: Mapping[str, str] = {
     "rediss": "koan_django.messaging.buses.redis.RedisBus",
 }
 
+_BROKERS = frozenset({"amqp", "amqps"})
 #: A group and a bus: part of queue names and of columns.
 GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -46,6 +47,8 @@ class BusOptions:
     #: Where RabbitMQ's management API is; without it on the usual port of the same host. Empty: it is not asked.
     management: str | None = field(default=None, repr=False)
     provisioning: Provisioning = "create-if-missing"
+    #: Other brokers, which take over in this order while the one of ``url`` is away.
+    failover: tuple[str, ...] = field(default=(), repr=False)
     prefix: str = "koan"
     #: Whether messages carry the attributes of CloudEvents 1.0 as headers.
     cloudevents: bool = False
@@ -69,6 +72,10 @@ class BusOptions:
             raise ValueError(f"{what}: use {known}{did_you_mean(self.scheme, SCHEMES)}")
         if self.management and _SCHEME.match(self.management) and not _WEB.match(self.management):
             raise ValueError("MANAGEMENT must begin with http:// or https://, or with a reference to a secret")
+        if self.failover and not {self.scheme, *map(_scheme_of, self.failover)} <= _BROKERS:
+            raise ValueError("FAILOVER lists brokers beside a URL that is one: each begins with amqp:// or amqps://")
+        if len({self.url, *self.failover}) <= len(self.failover):
+            raise ValueError("FAILOVER lists a broker twice, or that of URL")
         if PREFIX.fullmatch(self.prefix) is None or self.prefix.startswith("amq."):
             raise ValueError("PREFIX must be letters, digits, '.', '_' and '-', at most 64, and not begin with 'amq.'")
         if not 1 <= self.partitions <= 1024:
@@ -98,8 +105,7 @@ class BusOptions:
     @property
     def scheme(self) -> str:
         """What stands before ``://``; it is never part of a secret. Without a URL it is ``database``."""
-        found = _SCHEME.match("database://" if self.url is None else self.url)
-        return found[1].lower() if found else ""
+        return _scheme_of("database://" if self.url is None else self.url)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +144,11 @@ class MessagingOptions:
     def elected(self) -> str | None:
         """The bus that is elected, since no bus has a URL."""
         return self.default_bus if all(bus.url is None for bus in self.buses.values()) else None
+
+
+def _scheme_of(url: str) -> str:
+    found = _SCHEME.match(url)
+    return found[1].lower() if found else ""
 
 
 def place_of(url: str) -> str:

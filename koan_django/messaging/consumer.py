@@ -246,15 +246,17 @@ class Consumer(DatabaseThread):
         }
         if self.gate.held:
             data["held"] = sorted(self.gate.held)
+        critical = not self.bus.redundant
+        down: health.Status = "unhealthy" if critical else "degraded"
         if not self.consuming and not self.error and self.is_alive():
-            return health.Finding(name, "degraded", "starting", critical=True, data=data)
+            return health.Finding(name, "degraded", "starting", critical=critical, data=data)
         if not (self.consuming and self.is_alive()):
-            return health.Finding(name, "unhealthy", self.error or "not consuming", critical=True, data=data)
+            return health.Finding(name, down, self.error or "not consuming", critical=critical, data=data)
         late = "; ".join(map(str, overdue(self.bus.alias)))
         trouble = self.trouble or late or self.stopped
         if trouble or self.draining.is_set():
-            return health.Finding(name, "degraded", trouble or "draining", critical=True, data=data)
-        return health.Finding(name, "healthy", "consuming", critical=True, data=data)
+            return health.Finding(name, "degraded", trouble or "draining", critical=critical, data=data)
+        return health.Finding(name, "healthy", "consuming", critical=critical, data=data)
 
     def _fill(self) -> bool:
         """Hand over batches until the pool has enough, all groups in turn."""

@@ -21,7 +21,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from .process import Process, plain_environment
 from .requirement import first
 from .server import Server, ServerError
-from .waiting import free_port
+from .waiting import free_port, wait_until
 
 _PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 _CONFIG = """\
@@ -106,6 +106,17 @@ class RabbitMQ(Server):
         if done.returncode:
             raise ServerError(f"rabbitmqctl {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
         return done.stdout
+
+    def kill(self) -> None:
+        """End the node as a crash does; :meth:`revive` starts it again with its files."""
+        self._processes.pop().kill()
+
+    def revive(self) -> None:
+        """Start the node that was killed."""
+        program = self.binary()
+        assert program is not None
+        self._run("rabbitmq", [program], env=self._started_with)
+        wait_until(self._check, 120, f"{self.title} to answer", errors=(OSError,))
 
     def exports(self) -> dict[str, str]:
         return {self.variable: self.url, self.management_variable: self.management_url}

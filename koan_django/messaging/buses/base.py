@@ -86,6 +86,8 @@ class Bus(ABC):
         self.options = options
         #: What tells it from the other buses of its alias, in the names of threads and health facts.
         self.label = alias
+        #: Whether others of its alias do its work while it is away.
+        self.redundant = False
 
     @property
     def place(self) -> str:
@@ -102,6 +104,10 @@ class Bus(ABC):
     @abstractmethod
     def consumer(self, pool: Pool) -> Consumer:
         """Return a consumer thread that hands deliveries to ``pool``."""
+
+    def consumers(self, pool: Pool) -> list[Consumer]:
+        """Return all consumer threads that a worker needs."""
+        return [self.consumer(pool)]
 
     @abstractmethod
     def cancel(self, message_id: str) -> bool:

@@ -81,12 +81,20 @@ class BrokerBus(Bus):
             permit = self.breaker.admit()
         except BreakerOpenError as error:  # another process has found out already: nobody waits for the broker
             return outbox.store(self.alias, envelopes, due, error=str(error))
-        return self._settle(envelopes, due, self._attempt(permit, envelopes, delay))
+        return self._settle(envelopes, due, self.attempt(permit, envelopes, delay))
 
     def cancel(self, message_id: str) -> bool:
         return outbox.cancel(self.alias, message_id)
 
-    def _attempt(self, permit: Permit, envelopes: Sequence[Envelope], delay: timedelta | None) -> list[Outcome]:
+    @property
+    def unreachable(self) -> str:
+        """Why this process does not reach the broker now, as far as it has tried; it goes on trying by itself."""
+        return ""
+
+    def try_again(self) -> None:
+        """The broker answers somebody else: do not wait any longer before the next attempt to connect."""
+
+    def attempt(self, permit: Permit, envelopes: Sequence[Envelope], delay: timedelta | None) -> list[Outcome]:
         """Publish, and tell the breaker whether the broker answered."""
         try:
             outcomes = self.publish(envelopes, delay)

@@ -62,7 +62,11 @@ def _make(alias: str) -> Bus:
 
 
 def make(alias: str, found: BusOptions) -> Bus:
-    """Return a bus by the scheme of its URL."""
+    """Return a bus by the scheme of its URL, or one on several brokers."""
+    if found.failover:
+        from .failover import FailoverBus
+
+        return FailoverBus(alias, found)
     module, _, name = SCHEMES[found.scheme].rpartition(".")
     made: Bus = getattr(import_module(module), name)(alias, found)
     return made

@@ -10,13 +10,19 @@ from koan_django.messaging import handlers
 from koan_django.messaging.buses import registry
 from koan_django.messaging.buses.broker import BrokerBus
 from koan_django.messaging.buses.elected import ElectedBus
+from koan_django.messaging.buses.failover import FailoverBus
 from koan_django.messaging.relay import Relay
 
 from .elector import Elector
+from .standby import Standby
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from koan_django.messaging.buses.base import Bus, Pool
     from koan_django.messaging.consumer import Consumer
+
+    Thread: TypeAlias = Consumer | Relay | Elector | Standby
 
 STOP_SECONDS = 5.0
 
@@ -26,19 +32,26 @@ class BusRunner:
 
     def __init__(self, pool: Pool) -> None:
         buses = registry.all_buses()
-        self.consumers: list[Consumer] = [bus.consumer(pool) for bus in buses if handlers.on_bus(bus.alias)]
+        self.consumers: list[Consumer] = [
+            consumer for bus in buses if handlers.on_bus(bus.alias) for consumer in bus.consumers(pool)
+        ]
         self.relays = [Relay(bus) for bus in buses if isinstance(bus, BrokerBus)]
         self.electors = [
             Elector(bus, self.adopt)
             for bus in buses
             if isinstance(bus, ElectedBus) and bus.candidates and handlers.on_bus(bus.alias)
         ]
+        self.standbys = [
+            Standby(bus, [each for each in self.consumers if each.bus in bus.brokers])
+            for bus in buses
+            if isinstance(bus, FailoverBus)
+        ]
         self._pool = pool
         self._adopted: dict[Bus, Consumer] = {}
 
     def start(self) -> None:
         """Start every thread and report its health."""
-        threads: list[Consumer | Relay | Elector] = [*self.consumers, *self.relays, *self.electors]
+        threads: list[Thread] = [*self.consumers, *self.relays, *self.electors, *self.standbys]
         for thread in threads:
             _start(thread)
 
@@ -71,16 +84,16 @@ class BusRunner:
 
     def stop(self) -> None:
         """End the threads. What is still in flight is handed out again, here or elsewhere."""
-        threads: list[Consumer | Relay | Elector] = [*self.electors, *self.relays, *self.consumers]
+        threads: list[Thread] = [*self.electors, *self.standbys, *self.relays, *self.consumers]
         for thread in threads:
             _stop(thread)
 
 
-def _start(thread: Consumer | Relay | Elector) -> None:
+def _start(thread: Thread) -> None:
     reporter.source(thread.name)(thread.finding)
     thread.start()
 
 
-def _stop(thread: Consumer | Relay | Elector) -> None:
+def _stop(thread: Thread) -> None:
     thread.stop(STOP_SECONDS)
     reporter.remove(thread.name)

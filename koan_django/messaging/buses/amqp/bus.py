@@ -94,6 +94,16 @@ class AmqpBus(BrokerBus):
         finally:
             link.close()
 
+    @property
+    def unreachable(self) -> str:
+        found = self._publishers.get(os.getpid())
+        return found.unreachable if found is not None else ""
+
+    def try_again(self) -> None:
+        found = self._publishers.get(os.getpid())
+        if found is not None:
+            found.try_again()
+
     def close(self) -> None:
         found = self._publishers.pop(os.getpid(), None)
         if found is not None:

@@ -127,6 +127,17 @@ class Publisher(threading.Thread):
         """Whether the broker takes no messages now (a memory or disk alarm)."""
         return self._link.blocked
 
+    @property
+    def unreachable(self) -> str:
+        """Why nothing can be published now, once an attempt to connect has failed."""
+        return self.error if self._unreachable else ""
+
+    def try_again(self) -> None:
+        """Connect without waiting for the time of the next attempt."""
+        self._retry_at = 0.0
+        self._wanted.set()
+        self._link.wake()
+
     def stop(self) -> None:
         """Publish what is queued, then end."""
         self._stopping.set()
