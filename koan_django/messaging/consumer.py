@@ -25,7 +25,7 @@ from koan_django.core.threads import DatabaseThread
 
 from . import events, handlers
 from .buses.base import Batch
-from .exceptions import WorkerLostError
+from .exceptions import BusUnavailableError, WorkerLostError
 from .gate import HELD, Gate
 from .limits import NO_LIMITS, overdue
 from .lines import OVER, Lane, Line
@@ -71,6 +71,8 @@ class Consumer(DatabaseThread):
         #: Which partitions wait for somebody's decision.
         self.stopped = ""
         self.consuming = False
+        #: It has consumed, or was kept from it by something else than a broker that is away.
+        self.has_begun = False
         self.handled = 0
         self._numbers = count()
         self._done: deque[tuple[int, list[Verdict] | None]] = deque()
@@ -168,8 +170,9 @@ class Consumer(DatabaseThread):
             try:
                 self._look_around()
                 self.open()
-                self.consuming, self.error = True, ""
-                logger.info("Consuming the bus %s: %s", self.bus.alias, ", ".join(sorted(self.groups)))
+                self.consuming, self.has_begun, self.error = True, True, ""
+                logger.info("Consuming the bus %s: %s", self.bus.label, ", ".join(sorted(self.groups)))
+                emit("messaging.live", bus=self.bus.alias, broker=self.bus.label)
                 self._loop()
             except Exception as error:
                 self._note(error)
@@ -473,9 +476,11 @@ class Consumer(DatabaseThread):
         self._again.clear()
 
     def _note(self, error: Exception) -> None:
+        self.has_begun = self.has_begun or not isinstance(error, BusUnavailableError)
         text = redact_text(f"{type(error).__name__}: {error}")
         if text != self.error:
-            logger.warning("The bus %s is not consumed: %s; trying again", self.bus.alias, text)
+            logger.warning("The bus %s is not consumed: %s; trying again", self.bus.label, text)
+            emit("messaging.lost", bus=self.bus.alias, broker=self.bus.label, reason=text)
         self.error = text
 
     # what settling has in common

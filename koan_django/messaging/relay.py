@@ -24,7 +24,10 @@ from . import events
 from .outbox import BACKOFF
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .buses.broker import BrokerBus, Outcome
+    from .consumer import Consumer
     from .models import OutboxMessage
 
 logger = logging.getLogger(__name__)
@@ -34,6 +37,8 @@ BATCH = 500
 LEASE_SPARE = timedelta(seconds=10)
 FRESH = timedelta(seconds=1)
 STANDBY_SECONDS = 2.0
+#: How often to look whether a consumer has begun.
+EARLY_SECONDS = 0.05
 #: A message that reaches nobody is tried so often before it is parked, over about three minutes: the worker that
 #: declares the queue may still be starting.
 UNROUTABLE_TRIES = 8
@@ -44,11 +49,16 @@ _PUBLISHED = faults.point("messaging.relay.published")
 
 
 class Relay(DatabaseThread):
-    """Moves due messages of one bus from the outbox to the broker."""
+    """Moves due messages of one bus from the outbox to the broker.
 
-    def __init__(self, bus: BrokerBus) -> None:
+    It begins after the first of ``consumers``, those of this process, which declare the queues: messages that wait
+    since before there were any would be returned and put off, and others would overtake them.
+    """
+
+    def __init__(self, bus: BrokerBus, consumers: Sequence[Consumer] = ()) -> None:
         super().__init__(f"koan-relay-{bus.alias}")
         self.bus = bus
+        self._consumers = consumers
         self.error = ""
         self.published = 0
         self.lease = bus.options.confirm_timeout + LEASE_SPARE
@@ -56,6 +66,8 @@ class Relay(DatabaseThread):
         self._renewed = 0.0
 
     def work(self) -> None:
+        while self._is_early() and not self.stopping.wait(EARLY_SECONDS):
+            self.error = self._consumers[0].error
         while not self.stopping.is_set():
             try:
                 pause = self._round()
@@ -64,6 +76,9 @@ class Relay(DatabaseThread):
                 pause = PAUSE_SECONDS
             self.stopping.wait(pause)
         self._let_go()
+
+    def _is_early(self) -> bool:
+        return bool(self._consumers) and not any(each.has_begun or not each.is_alive() for each in self._consumers)
 
     def finding(self) -> health.Finding:
         """What this relay says about itself."""

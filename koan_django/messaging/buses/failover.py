@@ -35,7 +35,8 @@ logger = logging.getLogger(__name__)
 
 #: There is another broker, so it takes less until one is left alone.
 _POLICY = replace(POLICY, failures=2)
-_SILENT = ("unsent", "unknown")
+#: After these another broker may take the message: in a queue that no worker has declared here yet, for one.
+_OPEN = ("unsent", "unknown", "returned")
 
 
 class FailoverBus(BrokerBus):
@@ -65,13 +66,12 @@ class FailoverBus(BrokerBus):
         why = ""
         for broker in self.brokers:
             answers = self._try(broker, [envelopes[index] for index in waiting], delay)
-            outcomes = outcomes or list(answers)
-            for index, answer in zip(waiting, answers, strict=True):
-                if answer.state not in _SILENT:
-                    outcomes[index] = answer
             if any(answer.state == "confirmed" for answer in answers):
                 self.use(broker, why)
-            waiting = [index for index in waiting if outcomes[index].state in _SILENT]
+            outcomes = outcomes or list(answers)
+            for index, answer in zip(waiting, answers, strict=True):
+                outcomes[index] = _better(outcomes[index], answer)
+            waiting = [index for index in waiting if outcomes[index].state in _OPEN]
             if not waiting:
                 break
             why = why or outcomes[waiting[0]].reason
@@ -124,11 +124,7 @@ class FailoverBus(BrokerBus):
             permit = broker.breaker.admit()
         except BreakerOpenError as error:
             return [Outcome("unsent", str(error))] * len(envelopes)
-        outcomes = broker.attempt(permit, envelopes, delay)
-        if broker is self.brokers[0]:
-            return outcomes
-        # A worker may not have declared its queues there yet. Whether nobody receives it, the first broker knows.
-        return [Outcome("unsent", each.reason) if each.state == "returned" else each for each in outcomes]
+        return broker.attempt(permit, envelopes, delay)
 
     def _record(self, chosen: BrokerBus, reason: str) -> None:
         others = tuple(
@@ -137,6 +133,13 @@ class FailoverBus(BrokerBus):
             if each is not chosen
         )
         facts.record(Fact(f"messaging.bus.{self.alias}", f"{chosen.label} {chosen.place}", reason, others))
+
+
+def _better(before: Outcome, answer: Outcome) -> Outcome:
+    """What two brokers amount to. That nobody receives a message is true only where all of them have said so."""
+    if answer.state not in _OPEN:
+        return answer
+    return answer if before.state == "returned" else before
 
 
 def _made(alias: str, options: BusOptions, place: int) -> BrokerBus:

@@ -35,7 +35,11 @@ class BusRunner:
         self.consumers: list[Consumer] = [
             consumer for bus in buses if handlers.on_bus(bus.alias) for consumer in bus.consumers(pool)
         ]
-        self.relays = [Relay(bus) for bus in buses if isinstance(bus, BrokerBus)]
+        self.relays = [
+            Relay(bus, [each for each in self.consumers if each.bus.alias == bus.alias])
+            for bus in buses
+            if isinstance(bus, BrokerBus)
+        ]
         self.electors = [
             Elector(bus, self.adopt)
             for bus in buses
@@ -65,7 +69,7 @@ class BusRunner:
             self.consumers.append(consumer)
             _start(consumer)
             if isinstance(bus, BrokerBus):
-                self.relays.append(Relay(bus))
+                self.relays.append(Relay(bus, [consumer]))
                 _start(self.relays[-1])
         return self._adopted[bus]
 
