@@ -45,8 +45,11 @@ class FailoverBus(BrokerBus):
     capabilities = Capabilities(transactional=False, durable=True, shared=True, ordered=False, priorities=False)
 
     def __init__(self, alias: str, options: BusOptions) -> None:
-        urls = (options.url or "", *options.failover)
-        self.brokers = [_made(alias, replace(options, url=url, failover=()), place) for place, url in enumerate(urls)]
+        first = replace(options, failover=())
+        # MANAGEMENT leads to the first broker; an empty one says that none is asked.
+        management = options.management and None
+        others = [replace(first, url=url, management=management) for url in options.failover]
+        self.brokers = [_made(alias, each, place) for place, each in enumerate([first, *others])]
         super().__init__(alias, options)  # last: the breaker of the alias is that of all of them together
         self._current = self.brokers[0]
         self._record(self._current, "the first of the list")

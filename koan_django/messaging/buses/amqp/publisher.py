@@ -135,8 +135,8 @@ class Publisher(threading.Thread):
     def try_again(self) -> None:
         """Connect without waiting for the time of the next attempt."""
         self._retry_at = 0.0
-        self._wanted.set()
-        self._link.wake()
+        self._wanted = True
+        self._wake()
 
     def stop(self) -> None:
         """Publish what is queued, then end."""
