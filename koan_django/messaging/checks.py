@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import suppress
 from datetime import datetime
 from enum import Enum
 from itertools import combinations
@@ -20,7 +21,7 @@ from koan_django.core import defaults
 from koan_django.core.checks import section_check
 from koan_django.core.registry import origin_of
 
-from . import handlers, messages
+from . import handlers, messages, requirements
 from .buses import registry
 from .conf import options
 from .encoding import decoder, missing_upcasts
@@ -29,7 +30,7 @@ from .masking import hints_of, markers_of
 from .meta import extras_of, header_problem, idempotency_markers, top_markers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from .messages import Message
 
@@ -201,12 +202,34 @@ def check_handlers(app_configs: object, **kwargs: object) -> list[CheckMessage]:
 
 
 def check_buses(app_configs: object, **kwargs: object) -> list[CheckMessage]:
-    """W003: a message wants to stay in order on a bus that does not promise it."""
+    """E009: a bus cannot do what is asked of it. E010: it cannot be made. W003: a message wants to stay in order."""
     try:
         default, buses = options().default_bus, options().buses
+    except ImproperlyConfigured:
+        return []
+    found = list(_unusable(buses))
+    return found or [*_lacking(), *_unordered(default, buses)]
+
+
+def _unusable(buses: Iterable[str]) -> Iterator[CheckMessage]:
+    for alias in buses:
+        try:
+            registry.get(alias)
+        except (ImproperlyConfigured, ImportError) as error:
+            yield Error(f"The bus {alias!r} cannot be used: {error}", id="koan_messaging.E010")
+
+
+def _lacking() -> Iterator[CheckMessage]:
+    with suppress(ImproperlyConfigured, NameError, TypeError):  # reported by the checks of messages
+        for demand in requirements.unmet():
+            yield Error(str(demand), hint=demand.fix, id="koan_messaging.E009")
+
+
+def _unordered(default: str, buses: Iterable[str]) -> list[CheckMessage]:
+    try:
         keyed = [cls for cls in messages.classes() if cls._meta.partition_field is not None]
         ordered = {alias: registry.get(alias).capabilities.ordered for alias in buses}
-    except (ImproperlyConfigured, ImportError, NameError, TypeError):
+    except (ImproperlyConfigured, NameError, TypeError):
         return []
     return [
         Warning(

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from koan_django.core.conf import section
 from koan_django.core.retry import RetryPolicy
 from koan_django.core.suggestions import did_you_mean
+
+#: What :class:`~koan_django.messaging.buses.base.Capabilities` may promise.
+Capability: TypeAlias = Literal["transactional", "durable", "shared", "ordered", "priorities", "copies", "patterns"]
 
 #: The bus of each URL scheme.
 SCHEMES: Mapping[str, str] = {
@@ -57,6 +60,8 @@ class BusOptions:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     #: On a broker, how long a delayed message may wait there; for longer it waits in the database.
     delay_in_broker: timedelta = timedelta(minutes=2)
+    #: What must hold on this bus; otherwise ``check`` fails and no worker starts.
+    require: tuple[Capability, ...] = ()
     batch: int = 50
     lease: timedelta = timedelta(seconds=10)
     poll_interval: timedelta = timedelta(milliseconds=100)

@@ -48,11 +48,14 @@ def buses() -> Iterator[Finding]:
 def _tried(bus: Bus, name: str) -> Finding:
     try:
         bus.probe()
+        doubts = "; ".join(bus.doubts())
     except Exception as error:  # whatever it is, it is what stands between us and the broker
         remedy = (
             f"Start the broker, or correct the URL of the bus {bus.alias!r}; messages wait in the outbox meanwhile."
         )
         return Finding(name, "unhealthy", str(error), remedy=remedy)
+    if doubts:
+        return Finding(name, "degraded", f"{bus.place}: {doubts}", remedy="Set the server up as its guide says.")
     return Finding(name, "healthy", bus.place)
 
 

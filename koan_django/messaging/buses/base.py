@@ -12,7 +12,7 @@ from koan_django.messaging.envelope import Delivery
 from koan_django.messaging.limits import NO_LIMITS, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from koan_django.messaging.conf import BusOptions
     from koan_django.messaging.consumer import Consumer
@@ -38,7 +38,7 @@ class Capabilities:
     durable: bool
     shared: bool
     ordered: bool
-    priorities: bool
+    priorities: bool = False
     copies: bool = True
     patterns: bool = True
 
@@ -125,6 +125,10 @@ class Bus(ABC):
 
     def probe(self) -> None:  # noqa: B027  # the database has a probe of its own
         """Raise unless the bus answers and lets this process in; asked by elections and by ``koan_doctor`` only."""
+
+    def doubts(self) -> Iterable[str]:
+        """Yield why its server may not keep what the bus promises; asked by ``koan_doctor`` only, after a probe."""
+        return ()
 
     def close(self) -> None:  # noqa: B027  # most hold nothing
         """Let go of connections and threads."""

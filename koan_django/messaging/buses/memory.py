@@ -6,7 +6,7 @@ import heapq
 import threading
 from collections import Counter
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, TypeAlias
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 #: When it is due, its priority (the lowest number first), its number in the order of sending.
 Entry: TypeAlias = tuple[datetime, int, int, Envelope]
 Source: TypeAlias = str | Lane
+#: The time of everything that is due, once it no longer matters since when.
+_DUE = datetime.min.replace(tzinfo=UTC)
 
 
 class MemoryBus(Bus):
@@ -46,6 +48,8 @@ class MemoryBus(Bus):
     def __init__(self, alias: str, options: BusOptions) -> None:
         super().__init__(alias, options)
         self._queues: dict[Source, list[Entry]] = {}
+        #: The groups to which a message of a priority was ever sent; most have none.
+        self._prioritised: set[Source] = set()
         #: Which consumer has a partition.
         self._owners: dict[Lane, MemoryConsumer] = {}
         self._lock = threading.Lock()
@@ -72,6 +76,8 @@ class MemoryBus(Bus):
     def put_back(self, source: Source, entry: Entry) -> None:
         """Queue what was taken where it was."""
         with self._lock:
+            if entry[1]:
+                self._prioritised.add(source)
             heapq.heappush(self._queues.setdefault(source, []), entry)
         self.arrived.set()
 
@@ -82,6 +88,8 @@ class MemoryBus(Bus):
         with self._lock:
             queue = self._queues.get(source, [])
             found: list[Entry] = []
+            if source in self._prioritised:
+                _urgent_first(queue, now)
             while queue and queue[0][0] <= now and len(found) < limit:
                 found.append(heapq.heappop(queue))
             self.taken[group] = self.taken.get(group, 0) + len(found)
@@ -141,6 +149,12 @@ class MemoryBus(Bus):
                 fix="Write a handler in the handlers.py of an installed app.",
             )
         return known
+
+
+def _urgent_first(queue: list[Entry], now: datetime) -> None:
+    """Give all that is due the same time, so that priority decides between them."""
+    queue[:] = [(_DUE if due <= now else due, urgency, number, each) for due, urgency, number, each in queue]
+    heapq.heapify(queue)
 
 
 class MemoryConsumer(Consumer):

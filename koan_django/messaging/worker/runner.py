@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from koan_django.core import reporter
 from koan_django.core.telemetry import emit
-from koan_django.messaging import handlers
+from koan_django.messaging import handlers, requirements
 from koan_django.messaging.buses import registry
 from koan_django.messaging.buses.broker import BrokerBus
 from koan_django.messaging.buses.elected import ElectedBus
@@ -31,6 +31,7 @@ class BusRunner:
     """Starts, drains and stops them together."""
 
     def __init__(self, pool: Pool) -> None:
+        requirements.enforce()
         buses = registry.all_buses()
         self.consumers: list[Consumer] = [
             consumer for bus in buses if handlers.on_bus(bus.alias) for consumer in bus.consumers(pool)

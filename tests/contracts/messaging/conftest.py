@@ -22,8 +22,9 @@ RETRY = {"FIRST_DELAY": 0.3, "FACTOR": 1, "MAX_DELAY": 0.3, "MAX_ATTEMPTS": 3, "
 class Rig:
     """A bus under test, and the means to consume it."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, settings: dict[str, Any]) -> None:
         self.kind = kind
+        self.settings = settings
 
     @property
     def bus(self) -> Bus:
@@ -59,17 +60,16 @@ KINDS = [
 ]
 
 
+def bus_settings(url: str) -> dict[str, Any]:
+    """Return a bus with a prefix of its own and little patience."""
+    return {"URL": url, "PREFIX": f"t{uuid.uuid4().hex[:8]}", "POLL_INTERVAL": 0.01, "LEASE": 3, "RETRY": RETRY}
+
+
 @pytest.fixture(params=KINDS)
 def rig(request: pytest.FixtureRequest, transactional_db: None) -> Iterator[Rig]:
     """A fresh bus of each kind."""
     server = {"amqp": "vhost", "redis": "redis"}.get(request.param)
-    bus = {
-        "URL": request.getfixturevalue(server).url if server else f"{request.param}://",
-        "PREFIX": f"t{uuid.uuid4().hex[:8]}",
-        "POLL_INTERVAL": 0.01,
-        "LEASE": 3,
-        "RETRY": RETRY,
-    }
+    bus = bus_settings(request.getfixturevalue(server).url if server else f"{request.param}://")
     with override_koan(MESSAGING={"BUSES": {"main": bus}}):
-        yield Rig(request.param)
+        yield Rig(request.param, bus)
         registry.reset()

@@ -14,7 +14,7 @@ from .publisher import Publisher
 from .server import Server
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import timedelta
 
     from koan_django.messaging.conf import BusOptions
@@ -50,6 +50,9 @@ class RedisBus(BrokerBus):
 
     def probe(self) -> None:
         self.server.examine()
+
+    def doubts(self) -> Iterable[str]:
+        return self.server.doubts()
 
     def close(self) -> None:
         self.server.forget()

@@ -19,7 +19,8 @@ from koan_django.messaging import handlers
 from koan_django.messaging.burial import bury
 from koan_django.messaging.consumer import Consumer
 from koan_django.messaging.envelope import Delivery
-from koan_django.messaging.verdicts import Verdict
+from koan_django.messaging.exceptions import WorkerLostError
+from koan_django.messaging.verdicts import dead
 
 from . import bindings, fields, scripts
 from .bell import Bell
@@ -29,13 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from koan_django.messaging.buses.base import Pool
+    from koan_django.messaging.verdicts import Verdict
 
     from .bus import RedisBus
 
 logger = logging.getLogger(__name__)
 
-#: A message that was taken from so many silent workers ends them, presumably.
-DELIVERY_LIMIT = 100
 PAUSE_SECONDS = 2.0
 
 
@@ -60,7 +60,7 @@ class RedisConsumer(Consumer):
         self._dead: list[tuple[Delivery, Verdict]] = []
         self._bury_at = 0.0
         self._renewed = clock.monotonic()
-        self._claimed: dict[str, float] = {}
+        self._claim_at: dict[str, float] = {}
         self._bell = Bell()
 
     def open(self) -> None:
@@ -99,9 +99,9 @@ class RedisConsumer(Consumer):
 
     def _is_time_to_claim(self, group: str) -> bool:
         now = clock.monotonic()
-        if now - self._claimed.get(group, now - self._third) < self._third:
+        if now < self._claim_at.get(group, 0.0):
             return False
-        self._claimed[group] = now
+        self._claim_at[group] = now + self._third
         return True
 
     def _claim(self, group: str, limit: int) -> list[Delivery]:
@@ -109,11 +109,19 @@ class RedisConsumer(Consumer):
         entries = self._run(scripts.CLAIM, group, [], self.holder, self._milliseconds, limit)
         found = [(self._delivery(group, entry), entry[3]) for entry in entries]
         fresh = [(each, times) for each, times in found if (group, each.ref) not in self._held]
-        for each, times in fresh:
-            if times > DELIVERY_LIMIT:
-                self._held[group, each.ref] = each
-                self._dead.append((each, _hopeless(times)))
-        return [each for each, times in fresh if times <= DELIVERY_LIMIT]
+        limit = self.bus.options.delivery_limit
+        for each in (each for each, times in fresh if times > limit):
+            self._held[group, each.ref] = each
+            self._dead.append((each, self._given_up(each)))
+        return [each for each, times in fresh if times <= limit]
+
+    def _given_up(self, delivery: Delivery) -> Verdict:
+        error = WorkerLostError(
+            "no worker that was given the message came back with an answer",
+            why=f"{self.bus.options.delivery_limit} deliveries in a row ended without one",
+            fix="Find out what ends the workers (memory, a crash, a kill), then replay it.",
+        )
+        return dead(handlers.find(self.bus.alias, delivery.group, delivery.envelope.alias), error)
 
     def _delivery(self, group: str, entry: Sequence[Any]) -> Delivery:
         number, identifier, pairs = entry[:3]
@@ -228,8 +236,3 @@ class RedisConsumer(Consumer):
 
 def _refs(deliveries: Iterable[Delivery]) -> list[object]:
     return [word for each in deliveries for word in each.ref]
-
-
-def _hopeless(times: int) -> Verdict:
-    text = f"taken from {times - 1} workers that fell silent with it"
-    return Verdict(outcome="dead", reason="broker", error_type="broker", error=text)

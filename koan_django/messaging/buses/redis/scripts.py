@@ -86,7 +86,9 @@ for number = 2, 1, -1 do
       ids[#ids + 1] = held[1]
     end
   end
-  if #ids > 0 then add(number, redis.call('XCLAIM', key, GROUP, ARGV[1], 0, unpack(ids))) end
+  for _, id in ipairs(ids) do  -- it counts as delivered once: whoever gave it back was not silent
+    add(number, redis.call('XCLAIM', key, GROUP, ARGV[1], 0, id, 'RETRYCOUNT', 1))
+  end
   if #found < limit then
     local read = redis.call('XREADGROUP', 'GROUP', GROUP, ARGV[1], 'COUNT', limit - #found, 'STREAMS', key, '>')
     if read then add(number, read[1][2]) end

@@ -15,6 +15,7 @@ from redis.retry import Retry
 
 from koan_django.core import clock, process
 from koan_django.core.redaction import redact_text
+from koan_django.core.rotation import Watched
 from koan_django.core.templating import render
 from koan_django.messaging.conf import place_of
 from koan_django.messaging.exceptions import BusUnavailableError, CapabilityError
@@ -34,6 +35,7 @@ class Server:
         self._url = options.url or ""
         self._reply_seconds = options.confirm_timeout.total_seconds()
         self._clients: dict[int, Any] = {}
+        self._watched = Watched(self._url, self._rotated)
 
     @property
     def client(self) -> Any:
@@ -85,10 +87,32 @@ class Server:
                 why=f"{type(error).__name__}: {redact_text(str(error))}",
             ) from error
 
+    def doubts(self) -> Iterator[str]:
+        """Yield why the server may lose what it accepted."""
+        with self.answering():
+            persistence = self.client.info("persistence")
+        if not persistence.get("aof_enabled"):
+            yield "it keeps no append-only file, so it forgets messages when it stops"
+
+    def _rotated(self, url: str) -> None:
+        """The URL has other credentials now. They are tried first: until they are good the old connections serve."""
+        trial = self._client_of(url)
+        try:
+            trial.ping()
+        finally:
+            trial.close()
+        self.forget()
+
     def _made(self) -> Any:
+        url = render(self._url)
+        made = self._client_of(url)
+        self._watched.use(url)
+        return made
+
+    def _client_of(self, url: str) -> Any:
         try:
             return Redis.from_url(
-                render(self._url),
+                url,
                 socket_connect_timeout=CONNECT_SECONDS,
                 socket_timeout=self._reply_seconds,
                 client_name=process.identity(),
