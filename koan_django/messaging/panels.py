@@ -8,6 +8,7 @@ from django.urls import reverse
 
 from koan_django.core.overview import Line, panel
 
+from . import asking
 from .buses import registry
 
 if TYPE_CHECKING:
@@ -20,12 +21,16 @@ def messaging_panel() -> Iterator[Line]:
     from .models import DeadLetter, OutboxMessage
 
     outbox = reverse("admin:koan_messaging_outboxmessage_changelist")
-    for bus in registry.all_buses():
+    buses = registry.all_buses()
+    answers = asking.answers(buses)
+    for bus in buses:
         yield Line(f"Bus {bus.alias}", bus.place)
-        for depth in bus.depths():
-            text = f"{depth.waiting} waiting, {depth.in_progress} in progress"
+        answer = answers[bus.alias]
+        if answer.error:
+            yield Line(f"{bus.alias} / groups", answer.error, "unknown")
+        for depth in answer.depths:
             url = reverse("admin:koan_messaging_queueddelivery_changelist") + f"?group={depth.group}"
-            yield Line(f"{bus.alias} / {depth.group}", text, "", url)
+            yield Line(f"{bus.alias} / {depth.group}", str(depth), "degraded" if depth.note else "", url)
         pending = OutboxMessage.objects.all().pending(bus.alias).count()
         if pending:
             yield Line(f"Outbox of {bus.alias}", f"{pending} waiting", "", f"{outbox}?bus={bus.alias}")

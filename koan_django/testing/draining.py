@@ -149,7 +149,7 @@ class _Drain:
             retried=tuple(self._outcomes["retry"]),
             postponed=tuple(self._outcomes["postpone"]),
             dead=tuple(self._outcomes["dead"]),
-            left=sum(depth.waiting + depth.in_progress for bus in self._buses for depth in bus.depths()),
+            left=sum(depth.waiting + max(depth.in_progress, 0) for bus in self._buses for depth in bus.depths()),
         )
         if drained.dead and not allow_dead:
             raise DeadLettersError(drained)

@@ -1,3 +1,11 @@
 """Messaging in the admin."""
 
-from . import deadletters, events, handlers, partitions, queues, topology  # noqa: F401  # they register themselves
+from . import (  # noqa: F401  # they register themselves
+    buses,
+    deadletters,
+    events,
+    handlers,
+    partitions,
+    queues,
+    topology,
+)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from django.utils.safestring import SafeString
 
 COUNTERS = ("handled", "retried", "dead", "duplicates")
-_COLOURS = {"running": "healthy", "paused": "degraded", "open": "unhealthy", "half-open": "degraded"}
+COLOURS = {"running": "healthy", "paused": "degraded", "open": "unhealthy", "half-open": "degraded"}
 
 
 class ReasonForm(ActionForm):
@@ -78,7 +78,7 @@ class RegisteredHandlerAdmin(Styled, RecordAdmin[RegisteredHandler]):
     @admin.display(description=_("state"))
     def shown_state(self, row: RegisteredHandler) -> SafeString:
         state = _standing(row).state
-        return badge(_COLOURS.get(state, "unknown"), state)
+        return badge(COLOURS.get(state, "unknown"), state)
 
     @admin.display(description=_("why"))
     def why(self, row: RegisteredHandler) -> str:

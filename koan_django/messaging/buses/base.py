@@ -45,11 +45,17 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """How much waits for a group; ``-1`` where the bus cannot tell."""
+    """How much waits for a group, and how many consume it; ``-1`` where the bus cannot tell. ``note`` is a trouble."""
 
     group: str
     waiting: int
     in_progress: int
+    consumers: int = -1
+    note: str = ""
+
+    def __str__(self) -> str:
+        told = ((self.waiting, "waiting"), (self.in_progress, "in progress"), (self.consumers, "consumers"))
+        return ", ".join([*(f"{count} {what}" for count, what in told if count >= 0), *filter(None, [self.note])])
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,11 @@ class BrokerBus(Bus):
         super().__init__(alias, options)
         self.breaker = breaker(f"messaging.{alias}", POLICY, origin=__name__)
 
+    @property
+    def publisher_state(self) -> str:
+        """How the publisher of this process is."""
+        return ""
+
     @abstractmethod
     def publish(self, envelopes: Sequence[Envelope], delay: timedelta | None = None) -> list[Outcome]:
         """Publish and wait for the broker's answers, in order. Does not raise for a broker that is away.

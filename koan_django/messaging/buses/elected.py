@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from .base import Depth, Due, Pool
 
 
+def _sum(broker: Depth, rows: Depth | None) -> Depth:
+    """What waits on the broker and in the database together."""
+    return broker if rows is None else replace(broker, waiting=broker.waiting + rows.waiting)
+
+
 class ElectedBus(Bus):
     """The database, and one of ``brokers``, the best first, while it is elected."""
 
@@ -83,7 +88,11 @@ class ElectedBus(Bus):
             self.database.complete(rows)
 
     def depths(self) -> list[Depth]:
-        return self.database.depths()
+        found = {each.group: each for each in self.database.depths()}
+        if self.current is not self.database:
+            for each in self.current.depths():
+                found[each.group] = _sum(each, found.get(each.group))
+        return list(found.values())
 
     def close(self) -> None:
         for made in self._made.values():

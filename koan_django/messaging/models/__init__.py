@@ -1,5 +1,6 @@
 """The rows of messaging: what waits, what happened, and what could not be handled."""
 
+from .configured import ConfiguredBus
 from .deadletter import DeadLetter
 from .delivery import QueuedDelivery
 from .event import MessageEvent
@@ -9,6 +10,7 @@ from .registered import RegisteredHandler
 from .topology import Topology, TopologyObject
 
 __all__ = [
+    "ConfiguredBus",
     "DeadLetter",
     "MessageEvent",
     "OutboxMessage",

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from koan_django.messaging import handlers
-from koan_django.messaging.buses.base import Capabilities, Pool
+from koan_django.messaging.buses.base import Capabilities, Depth, Pool
 from koan_django.messaging.buses.broker import BrokerBus, Outcome
 from koan_django.messaging.routing import partition_in, routing_key
 
@@ -55,6 +55,13 @@ class AmqpBus(BrokerBus):
                 self._publishers[pid] = found
             return found
 
+    @property
+    def publisher_state(self) -> str:
+        found = self._publishers.get(os.getpid())
+        if found is None or not found.is_alive():
+            return "not needed yet in this process"
+        return found.error or "publishes"
+
     def publish(self, envelopes: Sequence[Envelope], delay: timedelta | None = None) -> list[Outcome]:
         if delay is None:
             return self.publisher.publish([(*self.address(each), to_amqp(each)) for each in envelopes])
@@ -86,6 +93,11 @@ class AmqpBus(BrokerBus):
         from .consumer import AmqpConsumer
 
         return AmqpConsumer(self, pool)
+
+    def depths(self) -> list[Depth]:
+        from .depths import depths_of
+
+        return depths_of(self, handlers.on_bus(self.alias))
 
     def probe(self) -> None:
         link = Link(self.options.url or "", "probe")

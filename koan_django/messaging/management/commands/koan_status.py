@@ -1,0 +1,87 @@
+"""``manage.py koan_status``: what waits where, and what needs attention."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import Error
+
+from koan_django.core.redaction import redact_text
+from koan_django.messaging.status import BusStatus, Status, status
+
+from .koan_handlers import described
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
+TROUBLED, UNABLE = 1, 2
+
+
+class Command(BaseCommand):
+    """Exit codes: 0 all is well, 1 something needs attention, 2 the database could not be asked."""
+
+    help = "Shows depths, the outbox, dead letters and handlers, and what of them needs attention."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--format", choices=("text", "json"), default="text")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            found = status()
+        except Error as error:
+            raise CommandError(redact_text(f"{type(error).__name__}: {error}"), returncode=UNABLE) from error
+        if options["format"] == "json":
+            self.stdout.write(json.dumps(_plain(found), default=str, indent=2))
+        else:
+            self._tell(found)
+        if found.troubles:
+            raise SystemExit(TROUBLED)
+
+    def _tell(self, found: Status) -> None:
+        for bus in found.buses:
+            breaker = f", breaker {bus.breaker}" if bus.breaker else ""
+            self.stdout.write(f"bus {bus.alias}  {bus.place}{breaker}")
+            if bus.error:
+                self.stdout.write(f"  unknown: {bus.error}")
+            for depth in bus.depths:
+                self.stdout.write(f"  {depth.group}  {depth}")
+            if bus.pending or bus.parked:
+                lag = f", the oldest due for {bus.lag.total_seconds():.0f} s" if bus.lag else ""
+                self.stdout.write(f"  outbox  {bus.pending} pending{lag}, {bus.parked} parked")
+        self.stdout.write(f"{len(found.handlers)} handlers, {found.dead} dead letters")
+        for trouble in found.troubles:
+            self.stdout.write(f"! {trouble}")
+
+
+def _plain(found: Status) -> dict[str, Any]:
+    return {
+        "buses": [_plain_bus(bus) for bus in found.buses],
+        "handlers": [described(each) for each in found.handlers],
+        "dead_letters": found.dead,
+        "troubles": found.troubles,
+    }
+
+
+def _plain_bus(bus: BusStatus) -> dict[str, Any]:
+    return {
+        "alias": bus.alias,
+        "place": bus.place,
+        "error": bus.error,
+        "breaker": bus.breaker,
+        "outbox": {"pending": bus.pending, "lag_seconds": bus.lag.total_seconds(), "parked": bus.parked},
+        "groups": [
+            {
+                "group": depth.group,
+                "waiting": _known(depth.waiting),
+                "in_progress": _known(depth.in_progress),
+                "consumers": _known(depth.consumers),
+            }
+            for depth in bus.depths
+        ],
+    }
+
+
+def _known(count: int) -> int | None:
+    return None if count < 0 else count
