@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from asgiref.sync import sync_to_async
 from django.utils import timezone
 
 from koan_django.core.audit import touch
@@ -54,8 +53,20 @@ async def asend(
     priority: int = 0,
     group: str = "",
 ) -> Receipt:
-    """Like :func:`send`, awaited; it takes part in the transaction of the calling thread."""
-    return await sync_to_async(send)(message, delay=delay, eta=eta, bus=bus, priority=priority, group=group)
+    """Like :func:`send`, awaited; it takes part in the transaction of the calling thread.
+
+    What is awaited at the same time goes to a broker together, as with :func:`send_many`.
+    """
+    due = _due(delay, eta)
+    _check_priority(priority)
+    alias = _bus_of(message, bus)
+    envelope = wrap(message, alias, group=group, priority=priority)
+    with span("messaging.send", bus=alias, messages=1, alias=envelope.alias):
+        receipt = await registry.get(alias).asend(envelope, due)
+    touch()
+    if watchers:
+        tell(Sent(message, envelope, receipt, due))
+    return receipt
 
 
 def send_many(
@@ -77,7 +88,7 @@ def send_many(
     given = list(messages)
     by_bus: dict[str, list[tuple[int, Envelope]]] = {}
     for index, message in enumerate(given):
-        alias = bus or type(message)._meta.bus or options().default_bus
+        alias = _bus_of(message, bus)
         by_bus.setdefault(alias, []).append((index, wrap(message, alias, group=group, priority=priority)))
     receipts: dict[int, Receipt] = {}
     for alias, numbered in by_bus.items():
@@ -150,6 +161,10 @@ def _headers(message: Message, correlation_id: str, key: str | None) -> dict[str
             f" {HEADER_BYTES}, and may not hold NUL"
         )
     return headers
+
+
+def _bus_of(message: Message, bus: str | None) -> str:
+    return bus or type(message)._meta.bus or options().default_bus
 
 
 def _due(delay: timedelta | None, eta: datetime | None) -> Due:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import threading
 import time
 import warnings
@@ -39,6 +40,44 @@ def message(identifier: str = "", **headers: str) -> Any:
 
 def envelope(identifier: str, group: str = "billing") -> Envelope:
     return Envelope(identifier, "order.placed", 1, b"{}", {}, "order.placed.p", group=group)
+
+
+def no_false_success(publisher: Publisher, proxy: Proxy, wire: Wire, count: int) -> Counter[str]:
+    """Publish ``count`` messages, half of them to a full queue, while the network stalls; compare what is said with
+    what is there. Return how often each was said."""
+    good, full = wire.queue("good"), wire.queue("full", **FULL)
+    wire.publish(full, b"fills it")
+    said: Counter[str] = Counter()
+    confirmed: set[str] = set()
+    waiting = [(full if number % 2 else good, f"id{number}") for number in range(count)]
+    turn = 0
+    while waiting:
+        stalled = threading.Timer(0.005, proxy.pause, ["down"]) if turn % 4 == 3 else None
+        batch, waiting = waiting[:100], waiting[100:]
+        if stalled is not None:
+            stalled.start()
+        outcomes = publisher.publish([("", queue, message(identifier)) for queue, identifier in batch])
+        if stalled is not None:
+            stalled.join()
+            proxy.resume()
+        for (queue, identifier), outcome in zip(batch, outcomes, strict=True):
+            said[outcome.state] += 1
+            if outcome.state == "confirmed":
+                assert queue == good
+                confirmed.add(identifier)
+            elif outcome.state == "refused":
+                assert queue == full
+            else:
+                assert outcome.state in ("unknown", "unsent")
+                waiting.append((queue, identifier))
+        if "unsent" in {outcome.state for outcome in outcomes}:
+            answers(publisher, ("", "missing"))
+        turn += 1
+    there = Counter(each.properties["message_id"] for each in wire.take(good))
+    assert set(there) == confirmed == {f"id{number}" for number in range(0, count, 2)}
+    assert sum(there.values()) <= count // 2 + said["unknown"]
+    assert wire.depth(full) == 1
+    return said
 
 
 @pytest.fixture
@@ -84,6 +123,26 @@ def test_every_message_gets_its_own_verdict(publisher: Publisher, wire: Wire) ->
     found = states(publisher, *[("", good), ("", full), ("", "missing"), ("t", "nobody.p")] * 3)
     assert found == ["confirmed", "refused", "returned", "returned"] * 3
     assert wire.depth(good) == 3
+
+
+def test_a_refusal_or_a_return_costs_no_connection(publisher: Publisher, wire: Wire) -> None:
+    full = wire.queue("full", **FULL)
+    states(publisher, ("", full))
+    connection = publisher._link._connection
+    found = Counter(states(publisher, *[("", full), ("", "missing")] * 200))
+    assert found == {"refused": 200, "returned": 200}
+    assert [states(publisher, ("", full)) for _ in range(20)] == [["refused"]] * 20
+    assert publisher._link._connection is connection
+
+
+def test_nothing_is_called_confirmed_that_the_broker_does_not_have(
+    make: Callable[..., Publisher], proxy: Proxy, through: str, wire: Wire
+) -> None:
+    """Confirms fail to come again and again, beside a full queue; what is unknown is published again with its id."""
+    found = no_false_success(make(through, confirm=0.3), proxy, wire, 1000)
+    assert found["refused"]
+    assert found["unknown"]
+    assert found["confirmed"] == 500
 
 
 def test_threads_that_publish_at_once_each_get_their_own_verdicts(publisher: Publisher, wire: Wire) -> None:
@@ -169,6 +228,58 @@ def test_a_cut_connection_leaves_unknown_what_was_written_and_the_next_message_g
         proxy.resume()
         assert caller.result(5) == ["unknown"] * 3
     assert answers(publisher, ("", good)) == ["confirmed"]
+
+
+def test_a_time_limit_may_end_a_caller_who_is_publishing_and_the_publisher_goes_on(
+    make: Callable[..., Publisher], proxy: Proxy, through: str, wire: Wire
+) -> None:
+    """A signal raises in the main thread wherever that is, in the middle of a frame too."""
+
+    class TooLong(Exception):
+        pass
+
+    def on_alarm(number: int, frame: object) -> None:
+        raise TooLong
+
+    good = wire.queue("good")
+    publisher = make(through, confirm=20)
+    assert states(publisher, ("", good)) == ["confirmed"]
+    before = signal.signal(signal.SIGALRM, on_alarm)
+    try:
+        for _ in range(3):
+            proxy.pause("down")
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            with pytest.raises(TooLong):
+                states(publisher, ("", good))
+            proxy.resume()
+            assert answers(publisher, ("", good)) == ["confirmed"]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_what_a_signal_handler_sends_in_the_middle_of_a_publish_is_not_sent(
+    make: Callable[..., Publisher], proxy: Proxy, through: str, wire: Wire
+) -> None:
+    """It would write into the frame at hand. Its caller keeps it in the outbox."""
+    good = wire.queue("good")
+    publisher = make(through, confirm=20)
+    assert states(publisher, ("", good)) == ["confirmed"]
+    found: list[str] = []
+
+    def on_alarm(number: int, frame: object) -> None:
+        found.extend(states(publisher, ("", good)))
+        proxy.resume()
+
+    before = signal.signal(signal.SIGALRM, on_alarm)
+    try:
+        proxy.pause("down")
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        assert states(publisher, ("", good)) == ["confirmed"]
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert found == ["unsent"]
+    assert wire.depth(good) == 2
 
 
 def test_while_the_broker_is_away_nobody_is_kept_waiting(

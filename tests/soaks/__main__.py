@@ -6,9 +6,9 @@ import argparse
 import random
 import sys
 
-from . import messaging
+from . import messaging, publishing
 
-AREAS = {"messaging": messaging.soak}
+AREAS = {"messaging": messaging.soak, "publishing": publishing.soak}
 
 
 def main(arguments: list[str]) -> int:

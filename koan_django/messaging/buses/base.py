@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias
 
+from asgiref.sync import sync_to_async
+
 from koan_django.messaging.conf import place_of
 from koan_django.messaging.envelope import Delivery
 from koan_django.messaging.limits import NO_LIMITS, Limits
@@ -106,6 +108,10 @@ class Bus(ABC):
 
         Raises :class:`~koan_django.messaging.exceptions.UnroutableError` when no group receives one of them.
         """
+
+    async def asend(self, envelope: Envelope, due: Due) -> Receipt:
+        """Accept one message without keeping the event loop waiting; raises what :meth:`send` raises."""
+        return (await sync_to_async(self.send)([envelope], due))[0]
 
     @abstractmethod
     def consumer(self, pool: Pool) -> Consumer:

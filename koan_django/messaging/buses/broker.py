@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
+from asgiref.sync import sync_to_async
 from django.db import DatabaseError
 from django.utils import timezone
 
+from koan_django.core import clock, health
 from koan_django.core.breaker import BreakerOpenError, breaker
-from koan_django.core.circuits import BreakerPolicy
+from koan_django.core.circuits import BreakerPolicy, Permit
+from koan_django.core.stores import STORE_ERRORS
 from koan_django.messaging import events, outbox
+from koan_django.messaging.conf import options
 from koan_django.messaging.envelope import Receipt
 from koan_django.messaging.exceptions import MessagingError, UnroutableError
 
 from .base import Bus
+from .gathering import Gathering
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from koan_django.core.circuits import Permit
     from koan_django.messaging.conf import BusOptions
     from koan_django.messaging.envelope import Envelope
 
@@ -33,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 #: The publisher of a process that noticed by itself tries again as often.
 POLICY = BreakerPolicy(failures=5, max_open=timedelta(seconds=15))
+#: How often health is told, which forgets after 30 s.
+TELL_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,17 @@ class Outcome:
 
 
 CONFIRMED = Outcome("confirmed")
+#: The broker did not answer, and what waits in the outbox therefore or because it was refused.
+_SILENT = frozenset({"unknown", "unsent"})
+_KEPT = _SILENT | {"refused"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Admitted:
+    """What may be published, and with which delay."""
+
+    permit: Permit
+    delay: timedelta | None
 
 
 class BrokerBus(Bus):
@@ -61,6 +79,9 @@ class BrokerBus(Bus):
     def __init__(self, alias: str, options: BusOptions) -> None:
         super().__init__(alias, options)
         self.breaker = breaker(f"messaging.{alias}", POLICY, origin=__name__)
+        self._gathering = Gathering(self._asend_all)
+        #: When health was told that nothing can be published.
+        self._told: float | None = None
 
     @property
     def publisher_state(self) -> str:
@@ -78,15 +99,35 @@ class BrokerBus(Bus):
         """Whether the broker itself can keep ``envelopes`` for ``delay``."""
         return False
 
+    async def apublish(self, envelopes: Sequence[Envelope], delay: timedelta | None = None) -> list[Outcome]:
+        """Do as :meth:`publish` does, and keep no thread waiting where the bus can."""
+        return await sync_to_async(self.publish)(envelopes, delay)
+
     def send(self, envelopes: Sequence[Envelope], due: Due) -> list[Receipt]:
-        delay = (_from_now(due) or None) if due is not None else None
-        if outbox.must_store(self.alias, envelopes) or (delay is not None and not self.can_delay(envelopes, delay)):
-            return outbox.store(self.alias, envelopes, due)
+        admitted = self._admit(envelopes, due)
+        if isinstance(admitted, list):
+            return admitted
+        outcomes = self.attempt(admitted.permit, envelopes, admitted.delay)
+        return [_receipt(verdict) for verdict in self._settle(envelopes, due, outcomes)]
+
+    async def asend(self, envelope: Envelope, due: Due) -> Receipt:
+        if due is not None:
+            return await super().asend(envelope, due)
+        return await self._gathering.join(envelope)
+
+    async def _asend_all(self, envelopes: Sequence[Envelope]) -> Sequence[Receipt | MessagingError]:
+        """Publish messages of several callers; the database is asked on the thread of their transaction."""
+        admitted = await sync_to_async(self._admit)(envelopes, None)
+        if isinstance(admitted, list):
+            return admitted
         try:
-            permit = self.breaker.admit()
-        except BreakerOpenError as error:  # another process has found out already: nobody waits for the broker
-            return outbox.store(self.alias, envelopes, due, error=str(error))
-        return self._settle(envelopes, due, self.attempt(permit, envelopes, delay))
+            outcomes = await self.apublish(envelopes)
+        except Exception as error:
+            await sync_to_async(self.breaker.conclude)(admitted.permit, error)
+            raise
+        if self._writes_nothing(admitted, outcomes):
+            return self._conclude(admitted.permit, envelopes, outcomes)
+        return await sync_to_async(self._conclude)(admitted.permit, envelopes, outcomes)
 
     def cancel(self, message_id: str) -> bool:
         return outbox.cancel(self.alias, message_id)
@@ -106,27 +147,67 @@ class BrokerBus(Bus):
         except BaseException as error:
             self.breaker.conclude(permit, error)
             raise
-        silent = next((outcome for outcome in outcomes if outcome.state in ("unknown", "unsent")), None)
+        self._answered(permit, outcomes)
+        return outcomes
+
+    def _admit(self, envelopes: Sequence[Envelope], due: Due) -> _Admitted | list[Receipt]:
+        """Return how messages may be published now, or the receipts of those that went to the outbox instead."""
+        delay = (_from_now(due) or None) if due is not None else None
+        if outbox.must_store(self.alias, envelopes) or (delay is not None and not self.can_delay(envelopes, delay)):
+            return outbox.store(self.alias, envelopes, due)
+        try:
+            return _Admitted(self.breaker.admit(), delay)
+        except BreakerOpenError as error:  # another process has found out already: nobody waits for the broker
+            return outbox.store(self.alias, envelopes, due, error=str(error))
+
+    def _answered(self, permit: Permit, outcomes: Sequence[Outcome]) -> None:
+        silent = next((outcome for outcome in outcomes if outcome.state in _SILENT), None)
         if silent is None:
             self.breaker.conclude(permit)
         else:
             self.breaker.failed(permit, silent.reason)
-        return outcomes
 
-    def _settle(self, envelopes: Sequence[Envelope], due: Due, outcomes: list[Outcome]) -> list[Receipt]:
-        """Record what was confirmed, keep what was not; then report what can reach nobody."""
+    def _conclude(
+        self, permit: Permit, envelopes: Sequence[Envelope], outcomes: Sequence[Outcome]
+    ) -> list[Receipt | MessagingError]:
+        self._answered(permit, outcomes)
+        return self._settle(envelopes, None, outcomes, callers=True)
+
+    def _settle(
+        self, envelopes: Sequence[Envelope], due: Due, outcomes: Sequence[Outcome], *, callers: bool = False
+    ) -> list[Receipt | MessagingError]:
+        """Record what was confirmed, keep what was not.
+
+        What can reach nobody has an error in the place of a receipt. With ``callers`` each message has its own.
+        """
+        self._tell(next((outcome.reason for outcome in outcomes if outcome.state == "unsent"), ""))
         pairs = list(zip(envelopes, outcomes, strict=True))
-        confirmed = [envelope for envelope, outcome in pairs if outcome.state == "confirmed"]
-        self._note(confirmed)
-        receipts = {envelope.id: Receipt(envelope.id, "published", self.alias) for envelope in confirmed}
-        kept = [(e, o) for e, o in pairs if o.state in ("refused", "unknown", "unsent")]
+        self._note([envelope for envelope, outcome in pairs if outcome.state == "confirmed"])
+        kept = [(envelope, outcome) for envelope, outcome in pairs if outcome.state in _KEPT]
         if kept:
-            stored = outbox.store(self.alias, [e for e, _ in kept], due, error=kept[0][1].reason)
-            receipts.update({receipt.id: receipt for receipt in stored})
-        for envelope, outcome in pairs:
-            if outcome.state in ("returned", "impossible"):
-                raise self._hopeless(envelope, outcome, len(pairs))
-        return [receipts[envelope.id] for envelope in envelopes]
+            outbox.store(self.alias, [envelope for envelope, _ in kept], due, error=kept[0][1].reason)
+        return [self._verdict(envelope, outcome, 1 if callers else len(pairs)) for envelope, outcome in pairs]
+
+    def _verdict(self, envelope: Envelope, outcome: Outcome, sent: int) -> Receipt | MessagingError:
+        if outcome.state in ("returned", "impossible"):
+            return self._hopeless(envelope, outcome, sent)
+        return Receipt(envelope.id, "published" if outcome.state == "confirmed" else "accepted", self.alias)
+
+    def _writes_nothing(self, admitted: _Admitted, outcomes: Sequence[Outcome]) -> bool:
+        """Whether :meth:`_conclude` has nothing for the database."""
+        quiet = admitted.permit.place is None and self._told is None and options().trail != "all"
+        return quiet and not any(outcome.state in _KEPT for outcome in outcomes)
+
+    def _tell(self, trouble: str) -> None:
+        """Have health say that the broker takes nothing, and take that back."""
+        now = clock.monotonic()
+        with suppress(*STORE_ERRORS):
+            if trouble and (self._told is None or now - self._told >= TELL_SECONDS):
+                self._told = now
+                health.report(f"messaging.publisher.{self.label}", "degraded", trouble)
+            elif not trouble and self._told is not None:
+                self._told = None
+                health.retract([f"messaging.publisher.{self.label}"])
 
     def _note(self, confirmed: Sequence[Envelope]) -> None:
         """Write the events of messages that the broker has. A failure here must not make anybody send them again."""
@@ -148,6 +229,12 @@ class BrokerBus(Bus):
             why=f"{outcome.reason}: nobody has bound one",
             fix=f"Start a worker whose handlers receive it: it declares the queues.{others}",
         )
+
+
+def _receipt(verdict: Receipt | MessagingError) -> Receipt:
+    if isinstance(verdict, MessagingError):
+        raise verdict
+    return verdict
 
 
 def _from_now(due: datetime | timedelta) -> timedelta:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from asgiref.sync import sync_to_async
+
 from koan_django.core.election import proclaimed
 from koan_django.core.policy import Cached
 from koan_django.messaging import outbox
@@ -74,6 +76,10 @@ class ElectedBus(Bus):
 
     def send(self, envelopes: Sequence[Envelope], due: Due) -> list[Receipt]:
         return self.current.send(envelopes, due)
+
+    async def asend(self, envelope: Envelope, due: Due) -> Receipt:
+        current = await sync_to_async(lambda: self.current)()
+        return await current.asend(envelope, due)
 
     def consumer(self, pool: Pool) -> Consumer:
         """Return the consumer of the database, where messages may come at any time."""

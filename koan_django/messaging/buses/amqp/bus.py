@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import timedelta
 
+    from amqp.basic_message import Message
+
     from koan_django.messaging.conf import BusOptions
     from koan_django.messaging.consumer import Consumer
     from koan_django.messaging.envelope import Envelope
@@ -63,11 +65,17 @@ class AmqpBus(BrokerBus):
         return found.error or "publishes"
 
     def publish(self, envelopes: Sequence[Envelope], delay: timedelta | None = None) -> list[Outcome]:
+        return self.publisher.publish(self._addressed(envelopes, delay))
+
+    async def apublish(self, envelopes: Sequence[Envelope], delay: timedelta | None = None) -> list[Outcome]:
+        return await self.publisher.apublish(self._addressed(envelopes, delay))
+
+    def _addressed(self, envelopes: Sequence[Envelope], delay: timedelta | None) -> list[tuple[str, str, Message]]:
         if delay is None:
-            return self.publisher.publish([(*self.address(each), to_amqp(each)) for each in envelopes])
+            return [(*self.address(each), to_amqp(each)) for each in envelopes]
         steps = steps_of(delay)
         exchange, headers = self.names.delay(steps[0]), {delay_header(step): True for step in steps}
-        return self.publisher.publish([(exchange, each.routing_key, to_amqp(each, headers)) for each in envelopes])
+        return [(exchange, each.routing_key, to_amqp(each, headers)) for each in envelopes]
 
     def can_delay(self, envelopes: Sequence[Envelope], delay: timedelta) -> bool:
         """On the ladder, for so long as it reaches. It leads to whoever receives the alias, not to one group."""

@@ -9,6 +9,7 @@ import contextlib
 import os
 import selectors
 import socket
+import ssl
 import time
 import weakref
 from typing import Any
@@ -193,8 +194,7 @@ class Link:
 
 def _established(url: str, purpose: str, **options: Any) -> Any:
     try:
-        # Not Connection.connection: it tries a second time and sleeps in between.
-        return Connection(
+        connection = Connection(
             url,
             heartbeat=HEARTBEAT_SECONDS,
             connect_timeout=CONNECT_SECONDS,
@@ -203,7 +203,11 @@ def _established(url: str, purpose: str, **options: Any) -> Any:
                 "socket_settings": _socket_settings(),
                 **options,
             },
-        ).transport.establish_connection()
+        )
+        if url.lower().startswith("amqps:"):
+            connection.ssl = _tls(connection.ssl, connection.hostname or "")
+        # Not Connection.connection: it tries a second time and sleeps in between.
+        return connection.transport.establish_connection()
     except AccessRefused as error:
         raise CredentialsRefusedError(
             f"the broker at {_place(url)} cannot be reached",
@@ -219,6 +223,17 @@ def _established(url: str, purpose: str, **options: Any) -> Any:
             why="the URL cannot be read",
             fix="Percent-encode what is reserved in its user, password and virtual host.",
         ) from None
+
+
+def _tls(given: Any, host: str) -> dict[str, Any]:
+    """Return what py-amqp needs to know who answers: it compares the name in a certificate with what it is told.
+
+    The URL may say more: ``?ssl_ca_certs=/path/of/ca.pem``, and ``ssl_certfile`` and ``ssl_keyfile``.
+    """
+    named = {name.removeprefix("ssl_"): value for name, value in given.items()} if isinstance(given, dict) else {}
+    if not named.pop("check_hostname", True) or named.get("cert_reqs") == ssl.CERT_NONE:
+        host = ""
+    return {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": host or None, **named}
 
 
 def _place(url: str) -> str:

@@ -10,6 +10,7 @@ the spot instead, which saves two changes of thread; whatever others queue meanw
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import struct
 import threading
@@ -56,9 +57,9 @@ _UNWRITABLE = (FrameSyntaxError, struct.error, UnicodeError, TypeError)
 class _Answers:
     """Collects the outcomes of one call."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, complete: Callable[[], object]) -> None:
         self.outcomes = [Outcome("unknown", "no answer from the publisher")] * count
-        self.complete = threading.Event()
+        self._complete = complete
         self._missing = count
 
     def at(self, index: int) -> Callable[[Outcome], None]:
@@ -66,9 +67,18 @@ class _Answers:
             self.outcomes[index] = outcome
             self._missing -= 1
             if not self._missing:
-                self.complete.set()
+                self._complete()
 
         return done
+
+    def publications(self, messages: Sequence[tuple[str, str, Message]]) -> list[Publication]:
+        """Return what is to be queued."""
+        return [Publication(*each, done=self.at(index)) for index, each in enumerate(messages)]
+
+
+def _abandon(publications: Sequence[Publication]) -> None:
+    for publication in publications:
+        publication.abandoned = True
 
 
 class Publisher(threading.Thread):
@@ -105,16 +115,38 @@ class Publisher(threading.Thread):
             return []
         if self._leader == threading.get_ident():  # a signal came while this thread was writing
             return [Outcome("unsent", "this thread is in the middle of publishing")] * len(messages)
-        limit = time.monotonic() + self._timeout + GRACE_SECONDS + len(messages) / 1000
-        answers = _Answers(len(messages))
-        publications = [Publication(*each, done=answers.at(index)) for index, each in enumerate(messages)]
+        limit, complete = time.monotonic() + self._patience_with(len(messages)), threading.Event()
+        answers = _Answers(len(messages), complete.set)
+        publications = answers.publications(messages)
         if self._accept(publications):
-            self._lead(answers.complete, limit)
-        if not answers.complete.is_set():
+            self._lead(complete, limit)
+        if not complete.is_set():
             self._wake()
-        if not answers.complete.wait(max(limit - time.monotonic(), 0.0)):
-            for publication in publications:
-                publication.abandoned = True
+        if not complete.wait(max(limit - time.monotonic(), 0.0)):
+            _abandon(publications)
+        return list(answers.outcomes)
+
+    async def apublish(self, messages: Sequence[tuple[str, str, Message]]) -> list[Outcome]:
+        """Like :meth:`publish`, awaited: the event loop goes on, and no thread waits."""
+        if not messages:
+            return []
+        loop, complete = asyncio.get_running_loop(), asyncio.Event()
+
+        def tell() -> None:
+            with suppress(RuntimeError):  # the loop has ended, and nobody wants to know any more
+                loop.call_soon_threadsafe(complete.set)
+
+        answers = _Answers(len(messages), tell)
+        publications = answers.publications(messages)
+        self.submit(publications)
+        try:
+            async with asyncio.timeout(self._patience_with(len(messages))):
+                await complete.wait()
+        except TimeoutError:
+            pass
+        finally:
+            if not complete.is_set():
+                _abandon(publications)
         return list(answers.outcomes)
 
     def submit(self, publications: Sequence[Publication]) -> None:
@@ -143,6 +175,10 @@ class Publisher(threading.Thread):
         self._stopping.set()
         self._wake()
         self.join(self._timeout + GRACE_SECONDS)
+
+    def _patience_with(self, count: int) -> float:
+        """How many seconds a caller waits for so many answers."""
+        return self._timeout + GRACE_SECONDS + count / 1000
 
     # who does the work
 
