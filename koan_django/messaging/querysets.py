@@ -221,4 +221,6 @@ class TopologyObjectQuerySet(models.QuerySet["TopologyObject"]):
 
     def wanted(self, digests: Iterable[str]) -> int:
         """Note that these are wanted now."""
-        return self.filter(digest__in=list(digests)).update(wanted_at=Now())
+        known = list(digests)
+        starts = range(0, len(known), 500)  # some databases take no more values in one statement
+        return sum(self.filter(digest__in=known[start : start + 500]).update(wanted_at=Now()) for start in starts)

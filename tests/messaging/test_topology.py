@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
+from amqp.basic_message import Message
 from django.core.management import CommandError, call_command
 
 from koan_django.core.audit.models import AuditEvent
@@ -345,6 +346,27 @@ def test_what_others_made_is_not_made_anew_though_forced_until_it_is_adopted(
     done = apply(target(Topology(queues=(Queue("shared", {"x-max-length": 5}),))), force=True)
     assert done.made == [Identity("queue", "shared")]
     assert target().inspect().queues["shared"].arguments == {"x-max-length": 5}
+
+
+def test_an_exchange_of_another_type_is_made_anew_with_what_leads_to_it_and_from_it(
+    use_vhost: Callable[..., Any], wire: Wire
+) -> None:
+    use_vhost()
+
+    def wanting(kind: Any) -> Topology:
+        exchanges = (Exchange("first", "topic"), Exchange("second", kind))
+        bindings = (Binding("first", "second", "#", to="exchange"), Binding("second", "end", "a"))
+        return Topology(exchanges, (Queue("end"),), bindings)
+
+    apply(target(wanting("topic")))
+    assert ("different", "second") in drifts(target(wanting("direct")).plan())
+    assert not apply(target(wanting("direct"))).made
+    apply(target(wanting("direct")), force=True)
+    assert not target(wanting("direct")).plan().changes
+    wire.channel.basic_publish(Message(b"through"), "first", "a")
+    wait_until(lambda: wire.depth("end") == 1, 30, "the message to come through")
+    done = apply(target(Topology((Exchange("first", "topic"),), (Queue("end"),))), force=True)
+    assert {str(each) for each in done.removed} == {"second", "first → second [#]", "second → end [a]"}
 
 
 def test_force_asks_unless_told_not_to(use_vhost: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from django.db import DatabaseError
 
+from koan_django.core.telemetry import emit
 from koan_django.messaging.buses.amqp.topology import Binding
 from koan_django.messaging.exceptions import TopologyError
 
@@ -79,6 +80,8 @@ def _make(declarer: Declarer, bus: AmqpBus, parts: list[Part], records: _Records
         elif is_new:
             made.append(part)
     records.write(made, parts)
+    if made or refused:
+        emit("messaging.provisioned", bus=bus.alias, made=len(made), refused=len(refused))
     if not refused:
         return ""
     text = f"the bus {bus.alias!r} is not as it is wanted on its broker"

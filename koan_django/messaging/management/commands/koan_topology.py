@@ -166,12 +166,13 @@ class Command(AuditedCommand):
 
         queue = options["queue"]
         having = [target for target in found if queue in {each.name for each in target.wanted.queues}]
-        if len(having) != 1:
+        if len({target.bus for target in having}) != 1:
             which = "more than one bus has" if having else "no bus needs"
             raise CommandError(f"{which} a queue {queue!r}: give its name, and --bus", returncode=UNABLE)
-        done = migrate(having[0], queue, wait=options["wait"], adopt=options["adopt"], tell=self.stderr.write)
-        text = f"{done.away} messages were moved away and {done.back} back" if done.is_done else "it is as it is wanted"
-        self.stdout.write(f"{queue}  {text}")
+        for target in having:  # one, or the brokers of a list
+            done = migrate(target, queue, wait=options["wait"], adopt=options["adopt"], tell=self.stderr.write)
+            moved = f"{done.away} messages were moved away and {done.back} back"
+            self.stdout.write(f"{queue}  {target.place}  {moved if done.is_done else 'it is as it is wanted'}")
 
     # export
 
