@@ -184,7 +184,7 @@ class Consumer(DatabaseThread):
             self._rest(backoff)
             backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
         with self.turn():
-            self._tally.flush()
+            self._tally.flush(everything=True)
 
     def _loop(self) -> None:
         while True:
@@ -414,7 +414,7 @@ class Consumer(DatabaseThread):
             batch = self.in_flight[number]
             judged = self._judge(batch, verdicts)
             self._judged[number] = self._in_order(number, batch, judged)
-            self._tally.note(verdict for _, verdict in judged)
+            self._tally.note(judged)
             self._conclude(number, [verdict for _, verdict in judged])
         settled = [pair for pairs in self._judged.values() for pair in pairs if pair[1].outcome != "alone"]
         if settled:

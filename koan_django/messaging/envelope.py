@@ -28,11 +28,13 @@ TRACESTATE = "tracestate"
 BAGGAGE = "baggage"
 #: The trace in which a message was sent that is sent once more, in a trace of its own.
 LINK = "koan-link"
+#: From when on a message may be handled that was sent with a delay.
+NOT_BEFORE = "koan-not-before"
 #: Bounds of what is stored in columns, in characters.
 ID_LENGTH, ALIAS_LENGTH, TENANT_LENGTH = 128, 200, 64
 OWN = frozenset(
     {VERSION, SENT_AT, ATTEMPT, CORRELATION, CAUSATION, TENANT, IDEMPOTENCY_KEY, PARTITION_KEY}
-    | {TRACEPARENT, TRACESTATE, BAGGAGE, LINK}
+    | {TRACEPARENT, TRACESTATE, BAGGAGE, LINK, NOT_BEFORE}
 )
 
 
@@ -85,10 +87,20 @@ class Envelope:
     @property
     def sent_at(self) -> datetime | None:
         """When it was sent, by the sender's clock."""
+        return self._time(SENT_AT)
+
+    @property
+    def due_at(self) -> datetime | None:
+        """From when on it might be handled: when its delay was over, else when it was sent."""
+        return self._time(NOT_BEFORE) or self.sent_at
+
+    def _time(self, header: str) -> datetime | None:
+        """Read a time; what a stranger wrote without a zone says nothing."""
         try:
-            return datetime.fromisoformat(self.headers[SENT_AT])
+            found = datetime.fromisoformat(self.headers[header])
         except (KeyError, ValueError):
             return None
+        return found if found.tzinfo else None
 
     def context(self) -> dict[str, str]:
         """The context in which its handler runs: its own story, caused by itself."""

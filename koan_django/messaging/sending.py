@@ -89,7 +89,10 @@ def send_many(
     by_bus: dict[str, list[tuple[int, Envelope]]] = {}
     for index, message in enumerate(given):
         alias = _bus_of(message, bus)
-        by_bus.setdefault(alias, []).append((index, wrap(message, alias, group=group, priority=priority)))
+        envelope = wrap(message, alias, group=group, priority=priority)
+        if due is not None:
+            envelope = replace(envelope, headers={**envelope.headers, wire.NOT_BEFORE: _time_of(due).isoformat()})
+        by_bus.setdefault(alias, []).append((index, envelope))
     receipts: dict[int, Receipt] = {}
     for alias, numbered in by_bus.items():
         envelopes = [each for _, each in numbered]
@@ -177,6 +180,10 @@ def _due(delay: timedelta | None, eta: datetime | None) -> Due:
     if delay is not None and delay < timedelta(0):
         raise ValueError("delay= must not be negative")
     return eta if delay is None else delay
+
+
+def _time_of(due: datetime | timedelta) -> datetime:
+    return due if isinstance(due, datetime) else timezone.now() + due
 
 
 def _check_priority(priority: int) -> None:

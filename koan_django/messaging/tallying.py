@@ -11,10 +11,12 @@ from koan_django.core import clock
 
 from . import handlers
 from .registering import Counts
+from .sampling import Minutes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from .envelope import Delivery
     from .registering import RegisteredHandlerQuerySet
     from .verdicts import Verdict
 
@@ -31,6 +33,7 @@ class Tally:
 
     def __init__(self, bus: str) -> None:
         self._bus = bus
+        self._minutes = Minutes(bus)
         self._counts: dict[str, Counts] = {}
         self._flushed = self._seen = float("-inf")
         self._failing = False
@@ -40,9 +43,10 @@ class Tally:
         """Whether something is to be written now."""
         return clock.monotonic() - self._flushed >= FLUSH_SECONDS
 
-    def note(self, verdicts: Iterable[Verdict]) -> None:
+    def note(self, judged: Iterable[tuple[Delivery, Verdict]]) -> None:
         """Count what became of deliveries; what was only put off counts nothing."""
-        for verdict in verdicts:
+        for delivery, verdict in judged:
+            self._minutes.note(delivery, verdict)
             if not verdict.handler:
                 continue
             counts = self._counts.get(verdict.handler)
@@ -59,8 +63,11 @@ class Tally:
                 counts.dead += verdict.outcome == "dead"
                 counts.last_error = f"{verdict.error_type.rpartition('.')[2]}: {verdict.error}"
 
-    def flush(self) -> None:
-        """Write what was counted; what cannot be written now is kept and written later."""
+    def flush(self, *, everything: bool = False) -> None:
+        """Write what was counted; what cannot be written now is kept and written later.
+
+        The minute that is not over is written only with ``everything``: at the end.
+        """
         now = self._flushed = clock.monotonic()
         try:
             if now - self._seen >= SEEN_SECONDS:
@@ -70,11 +77,20 @@ class Tally:
                 name, counts = next(iter(self._counts.items()))
                 self._rows.add(name, counts)
                 del self._counts[name]
+            self._write_minutes(everything=everything)
             self._failing = False
         except Error as error:
             if not self._failing:
                 logger.warning("What the handlers of %s did could not be written yet: %s", self._bus, error)
             self._failing = True
+
+    def _write_minutes(self, *, everything: bool) -> None:
+        from .models import HandlerSample
+
+        rows = self._minutes.over(everything=everything)
+        if rows:
+            HandlerSample.objects.bulk_create(rows)
+            self._minutes.forget(rows)
 
     def _introduce(self) -> None:
         """Say which handlers are here; one statement where all of them are known."""

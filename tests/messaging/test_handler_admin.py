@@ -19,10 +19,12 @@ from django.utils import timezone
 from koan_django.core import breaker, health
 from koan_django.core.models import AuditEvent
 from koan_django.messaging import handlers, pausing
+from koan_django.messaging.envelope import Delivery, Envelope
 from koan_django.messaging.exceptions import MessagingError
 from koan_django.messaging.models import RegisteredHandler
 from koan_django.messaging.tallying import Tally
 from koan_django.messaging.verdicts import Verdict
+from koan_django.testing import frozen_clock
 from tests.messaging.shop import OrderPaid, OrderPlaced, listening
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -166,12 +168,20 @@ def test_health_names_a_handler_that_is_paused(row: RegisteredHandler) -> None:
     assert found.message.endswith(": wrong VAT")
 
 
+FAILED = Verdict("retry", "two", error_type="a.B", error="c")
+
+
+def judged(*verdicts: Verdict) -> list[tuple[Delivery, Verdict]]:
+    return [(Delivery(Envelope("1", "a", 1, b"", {}, "a.p"), "main", "workers"), verdict) for verdict in verdicts]
+
+
+@frozen_clock()
 def test_counts_cost_one_statement_for_each_handler_however_many_messages_there_were() -> None:
     with listening(OrderPlaced, name="one"), listening(OrderPaid, name="two"):
         tally = Tally("main")
         tally.flush()
         for _ in range(1000):
-            tally.note([Verdict("handled", "one", seconds=0.001), Verdict("retry", "two", error_type="a.B", error="c")])
+            tally.note(judged(Verdict("handled", "one", seconds=0.001), FAILED))
         with CaptureQueriesContext(connection) as caught:
             tally.flush()
             tally.flush()
@@ -186,7 +196,7 @@ def test_workers_add_to_what_others_have_counted() -> None:
     with listening(OrderPlaced, name="one"):
         first, second = Tally("main"), Tally("main")
         for tally, seconds in ((first, 0.2), (second, 0.1), (first, 0.05)):
-            tally.note([Verdict("handled", "one", seconds=seconds)])
+            tally.note(judged(Verdict("handled", "one", seconds=seconds)))
             tally.flush()
     row = RegisteredHandler.objects.get()
     assert (row.handled, round(row.total_ms), round(row.worst_ms)) == (3, 350, 200)
@@ -195,7 +205,7 @@ def test_workers_add_to_what_others_have_counted() -> None:
 def test_what_code_says_now_replaces_what_it_said_and_keeps_the_counts() -> None:
     with listening(OrderPlaced, name="one", group="old"):
         tally = Tally("main")
-        tally.note([Verdict("handled", "one")])
+        tally.note(judged(Verdict("handled", "one")))
         tally.flush()
         pausing.pause("one")
     with listening(OrderPaid, name="one", group="new"):

@@ -8,4 +8,5 @@ from . import (  # noqa: F401  # they register themselves
     partitions,
     queues,
     topology,
+    traffic,
 )

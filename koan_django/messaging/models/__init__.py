@@ -7,11 +7,14 @@ from .event import MessageEvent
 from .outbox import OutboxMessage
 from .partition import Partition, PartitionWorker
 from .registered import RegisteredHandler
+from .samples import DepthSample, HandlerSample, Traffic
 from .topology import Topology, TopologyObject
 
 __all__ = [
     "ConfiguredBus",
     "DeadLetter",
+    "DepthSample",
+    "HandlerSample",
     "MessageEvent",
     "OutboxMessage",
     "Partition",
@@ -20,4 +23,5 @@ __all__ = [
     "RegisteredHandler",
     "Topology",
     "TopologyObject",
+    "Traffic",
 ]

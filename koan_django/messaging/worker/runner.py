@@ -1,4 +1,6 @@
-"""The bus threads of one process: a consumer for each bus that has handlers, a relay for each broker."""
+"""The bus threads of one process: a consumer for each bus that has handlers, a relay for each broker, and whoever
+takes the depths of queues.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from koan_django.messaging.buses.broker import BrokerBus
 from koan_django.messaging.buses.elected import ElectedBus
 from koan_django.messaging.buses.failover import FailoverBus
 from koan_django.messaging.relay import Relay
+from koan_django.messaging.sampling import DepthSampler
 
 from .elector import Elector
 from .standby import Standby
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from koan_django.messaging.buses.base import Bus, Pool
     from koan_django.messaging.consumer import Consumer
 
-    Thread: TypeAlias = Consumer | Relay | Elector | Standby
+    Thread: TypeAlias = Consumer | Relay | Elector | Standby | DepthSampler
 
 STOP_SECONDS = 5.0
 
@@ -51,12 +54,13 @@ class BusRunner:
             for bus in buses
             if isinstance(bus, FailoverBus)
         ]
+        self.samplers = [DepthSampler(buses)] if self.consumers else []
         self._pool = pool
         self._adopted: dict[Bus, Consumer] = {}
 
     def start(self) -> None:
         """Start every thread and report its health."""
-        threads: list[Thread] = [*self.consumers, *self.relays, *self.electors, *self.standbys]
+        threads: list[Thread] = [*self.consumers, *self.relays, *self.electors, *self.standbys, *self.samplers]
         for thread in threads:
             _start(thread)
 
@@ -89,7 +93,7 @@ class BusRunner:
 
     def stop(self) -> None:
         """End the threads. What is still in flight is handed out again, here or elsewhere."""
-        threads: list[Thread] = [*self.electors, *self.standbys, *self.relays, *self.consumers]
+        threads: list[Thread] = [*self.samplers, *self.electors, *self.standbys, *self.relays, *self.consumers]
         for thread in threads:
             _stop(thread)
 
