@@ -65,6 +65,8 @@ class BusOptions:
     batch: int = 50
     lease: timedelta = timedelta(seconds=10)
     poll_interval: timedelta = timedelta(milliseconds=100)
+    #: Whether PostgreSQL wakes who waits for rows.
+    notify: bool = True
     delivery_limit: int = 100
     #: Of handlers that declare none.
     time_limit: timedelta | None = None

@@ -12,6 +12,7 @@ from koan_django.core.retry import RetryPolicy
 
 from . import events
 from .envelope import Receipt
+from .notifying import notify
 from .querysets import available
 from .routing import partition_of
 
@@ -57,6 +58,8 @@ def store(bus: str, envelopes: Sequence[Envelope], due: Due, error: str = "") ->
     ]
     with transaction.atomic(using=router.db_for_write(OutboxMessage)):
         OutboxMessage.objects.bulk_create(rows)
+        if due is None:
+            notify(bus, router.db_for_write(OutboxMessage))
         events.record(events.event("sent", bus, each) for each in envelopes)
         _BEFORE_COMMIT()
     return [Receipt(each.id, "accepted", bus) for each in envelopes]

@@ -11,7 +11,7 @@ from collections import defaultdict
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from django.db import transaction
+from django.db import router, transaction
 
 from koan_django.core import clock, faults, health
 from koan_django.core.exceptions import LeaseLostError
@@ -22,6 +22,7 @@ from koan_django.core.threads import DatabaseThread
 
 from . import events
 from .outbox import BACKOFF
+from .waking import Waker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,21 +65,40 @@ class Relay(DatabaseThread):
         self.lease = bus.options.confirm_timeout + LEASE_SPARE
         self._held: NamedLease | None = None
         self._renewed = 0.0
+        self._waker = Waker(bus.alias, bus.options)
 
     def work(self) -> None:
+        from .models import OutboxMessage
+
         while self._is_early() and not self.stopping.wait(EARLY_SECONDS):
             self.error = self._consumers[0].error
-        while not self.stopping.is_set():
-            try:
-                pause = self._round()
-            except Exception as error:
-                self._note(f"{type(error).__name__}: {error}")
-                pause = PAUSE_SECONDS
-            self.stopping.wait(pause)
+        self._waker.open(router.db_for_write(OutboxMessage))
+        try:
+            while not self.stopping.is_set():
+                self._step()
+        finally:
+            self._waker.close()
         self._let_go()
 
     def _is_early(self) -> bool:
         return bool(self._consumers) and not any(each.has_begun or not each.is_alive() for each in self._consumers)
+
+    def _step(self) -> None:
+        try:
+            pause = self._round()
+        except Exception as error:
+            self._note(f"{type(error).__name__}: {error}")
+            pause = PAUSE_SECONDS
+        if pause is None:
+            self._waker.wait()
+        else:
+            self._waker.stir()
+            self.stopping.wait(pause)
+
+    def stop(self, timeout: float | None = None) -> None:
+        self.stopping.set()
+        self._waker.wake()
+        super().stop(timeout)
 
     def finding(self) -> health.Finding:
         """What this relay says about itself."""
@@ -87,15 +107,15 @@ class Relay(DatabaseThread):
         status: health.Status = "unhealthy" if self.error or not self.is_alive() else "healthy"
         return health.Finding(name, status, self.error or state, data={"published": self.published})
 
-    def _round(self) -> float:
-        """Publish one batch; return how long to wait before the next."""
+    def _round(self) -> float | None:
+        """Publish one batch; return how long to wait before the next, ``None`` when there is nothing to publish."""
         with self.turn():
             rows = self._due() if self._holds(self.lease / 3) else None
             if rows and not self._holds(FRESH):
                 rows = None
         if not rows:
             self.error = ""
-            return STANDBY_SECONDS if rows is None else self.bus.options.poll_interval.total_seconds()
+            return STANDBY_SECONDS if rows is None else None
         with span("messaging.relay", bus=self.bus.alias, messages=len(rows)):
             _BEFORE_PUBLISH()
             outcomes = self.bus.publish([row.envelope() for row in rows])

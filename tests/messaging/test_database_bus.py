@@ -159,28 +159,30 @@ def queries(statements: CaptureQueriesContext) -> list[str]:
 
 
 def test_a_send_is_two_queries_and_so_are_fifty(bus: Any) -> None:
+    """And one more that notifies, where the database can."""
+    told = int(connection.vendor == "postgresql")
     with listening(OrderPlaced, group="billing"):
         with CaptureQueriesContext(connection) as one:
             OrderPlaced(1).send()
         with transaction.atomic(), CaptureQueriesContext(connection) as fifty:
             send_many([OrderPlaced(number) for number in range(50)])
-    assert len(queries(one)) == 2  # the delivery and its event
-    assert len(queries(fifty)) == 2
+    assert len(queries(one)) == 2 + told  # the delivery and its event
+    assert len(queries(fifty)) == 2 + told
     with listening(OrderPlaced, group="billing"), override_koan(MESSAGING={"TRAIL": "off"}):
         with CaptureQueriesContext(connection) as untold:
             OrderPlaced(1).send()
         registry.reset()
-    assert len(queries(untold)) == 1
+    assert len(queries(untold)) == 1 + told
 
 
-def test_a_handled_message_is_four_queries_and_a_batch_of_fifty_the_same(bus: Any) -> None:
-    """The claim of the inbox and the look at it, the delivery's end, the event."""
+def test_a_handled_message_is_three_queries_and_a_batch_of_fifty_one_more(bus: Any) -> None:
+    """The claim of the inbox, for a batch the look at it, the delivery's end, the event."""
     with listening(OrderPlaced, group="billing"):
         OrderPlaced(1).send()
         taken = claim(bus)
         with CaptureQueriesContext(connection) as one:
             assert handle("main", "billing", taken.deliveries)[0].outcome == "handled"
-    assert len(queries(one)) == 4
+    assert len(queries(one)) == 3
     with listening(OrderPlaced, group="billing", batch=50):
         send_many([OrderPlaced(number) for number in range(50)])
         taken = claim(bus, limit=50)

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 from .process import Process, identity, plain_environment
 from .requirement import first
 from .server import Server, ServerError
-from .waiting import free_port
+from .waiting import free_port, wait_until
 
 #: Nothing here outlives the run, so nothing has to reach the disk.
 _OPTIONS = {
@@ -41,6 +41,7 @@ class Postgres(Server):
     variable = "KOAN_TEST_POSTGRES_URL"
     options: ClassVar[Mapping[str, str]] = _OPTIONS
     dsn: str
+    _port: int
 
     @classmethod
     def binary(cls) -> Path | None:
@@ -59,6 +60,12 @@ class Postgres(Server):
         finally:
             self._execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
+    def restart(self) -> None:
+        """Stop the server, without waiting for its clients, and start it again where it was."""
+        self._end(self._processes.pop())
+        self._serve()
+        wait_until(self._check, 60, f"{self.title} to answer", errors=(OSError,))
+
     def exports(self) -> dict[str, str]:
         return {self.variable: self.dsn, "KOAN_TEST_DATABASE_URL": self.dsn}
 
@@ -76,10 +83,15 @@ class Postgres(Server):
             shutil.chown(folder, user)
         data = folder / "data"
         self._initialise(program.with_name("initdb"), data, user)
-        port = free_port()
+        self._port = free_port()
+        self._serve()
+        self.dsn = f"postgresql://koan@127.0.0.1:{self._port}/postgres"
+
+    def _serve(self) -> None:
+        program, data, port = self.binary(), self._files() / "data", str(self._port)
+        assert program is not None
         options = [word for name, value in self.options.items() for word in ("-c", f"{name}={value}")]
-        self._run("postgres", [program, "-D", data, "-p", str(port), *options], env=plain_environment(), user=user)
-        self.dsn = f"postgresql://koan@127.0.0.1:{port}/postgres"
+        self._run("postgres", [program, "-D", data, "-p", port, *options], env=plain_environment(), user=_user())
 
     def _initialise(self, initdb: Path, data: Path, user: str | None) -> None:
         done = subprocess.run(

@@ -6,7 +6,6 @@ lease's token, so a message and its effects are committed together or not at all
 
 from __future__ import annotations
 
-import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -20,10 +19,12 @@ from koan_django.messaging import events, handlers
 from koan_django.messaging.deadletters import dead_letter
 from koan_django.messaging.envelope import Delivery, Envelope, Receipt
 from koan_django.messaging.exceptions import UnroutableError, WorkerLostError
+from koan_django.messaging.notifying import notify
 from koan_django.messaging.querysets import SUSPECT, available
 from koan_django.messaging.routing import partition_in
 from koan_django.messaging.sharing import SharingConsumer
 from koan_django.messaging.verdicts import dead
+from koan_django.messaging.waking import Waker
 
 from .base import Bus, Capabilities, Depth, Pool
 
@@ -56,6 +57,8 @@ class DatabaseBus(Bus):
         ]
         with transaction.atomic(using=router.db_for_write(QueuedDelivery)):
             QueuedDelivery.objects.bulk_create(rows)
+            if due is None:
+                notify(self.alias, router.db_for_write(QueuedDelivery))
             events.record(events.event("sent", self.alias, envelope) for envelope in envelopes)
         return [Receipt(envelope.id, "accepted", self.alias) for envelope in envelopes]
 
@@ -106,11 +109,11 @@ class DatabaseBus(Bus):
 
 
 class DatabaseConsumer(SharingConsumer):
-    """Polls for waiting rows; a read decides whether a claim is worth a write."""
+    """Looks for waiting rows when it is notified, and now and then; a read decides whether a claim is worth a write."""
 
     def __init__(self, bus: DatabaseBus, pool: Pool) -> None:
         super().__init__(bus, pool)
-        self._awake = threading.Event()
+        self._waker = Waker(bus.alias, bus.options)
         self._renewed = clock.monotonic()
         #: What may end the worker: as long as it is in flight nothing else is fetched that would go with it.
         self._suspect: int | None = None
@@ -123,6 +126,16 @@ class DatabaseConsumer(SharingConsumer):
         from koan_django.messaging.models import QueuedDelivery
 
         return QueuedDelivery.objects.all().primary()
+
+    def open(self) -> None:
+        if self.shares.groups:
+            with self.turn():
+                self.shares.declare()
+        self._waker.open(self._rows.db)
+
+    def shut(self) -> None:
+        self._waker.close()
+        super().shut()
 
     def waiting_groups(self) -> Iterable[str]:
         with self.turn():
@@ -171,11 +184,6 @@ class DatabaseConsumer(SharingConsumer):
         return Delivery(row.envelope(), self.bus.alias, row.group, row.pk, row.lease_token, partition)
 
     # partitions
-
-    def open(self) -> None:
-        if self.shares.groups:
-            with self.turn():
-                self.shares.declare()
 
     def open_lane(self, lane: Lane) -> None:
         self._dry.discard(lane)
@@ -249,8 +257,10 @@ class DatabaseConsumer(SharingConsumer):
         self._renewed = clock.monotonic()
 
     def idle(self, busy: bool) -> None:
-        self._awake.wait(0 if busy else self.bus.options.poll_interval.total_seconds())
-        self._awake.clear()
+        if busy or self.in_flight:
+            self._waker.stir()
+        if not busy:
+            self._waker.wait()
 
     def wake(self) -> None:
-        self._awake.set()
+        self._waker.wake()
