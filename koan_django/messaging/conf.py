@@ -24,6 +24,7 @@ SCHEMES: Mapping[str, str] = {
     "amqps": "koan_django.messaging.buses.amqp.AmqpBus",
     "redis": "koan_django.messaging.buses.redis.RedisBus",
     "rediss": "koan_django.messaging.buses.redis.RedisBus",
+    "azureservicebus": "koan_django.messaging.buses.azure.AzureBus",
 }
 
 _BROKERS = frozenset({"amqp", "amqps"})
