@@ -6,9 +6,9 @@ import argparse
 import random
 import sys
 
-from . import messaging, publishing
+from . import messaging, partitions, publishing
 
-AREAS = {"messaging": messaging.soak, "publishing": publishing.soak}
+AREAS = {"messaging": messaging.soak, "partitions": partitions.soak, "publishing": publishing.soak}
 
 
 def main(arguments: list[str]) -> int:

@@ -3,10 +3,10 @@
 import os
 import signal
 
-from koan_django.messaging import Context, handler
+from koan_django.messaging import Context, Envelope, handler
 
-from .messages import Work
-from .models import Effect
+from .messages import StepChecked, StepMade, Work
+from .models import Effect, Taken
 
 
 @handler(Work, group="ledger", bus="database", name="soak.database")
@@ -17,6 +17,26 @@ def on_the_database(message: Work, context: Context) -> None:
 @handler(Work, group="ledger", bus="rabbitmq", name="soak.rabbitmq")
 def on_rabbitmq(message: Work, context: Context) -> None:
     _do(message, context)
+
+
+@handler("soak.step.*", group="steps", bus="database", name="soak.steps.database", batch=20)
+def steps_on_the_database(envelopes: list[Envelope], context: Context) -> None:
+    _take(envelopes, context)
+
+
+@handler("soak.step.*", group="steps", bus="rabbitmq", name="soak.steps.rabbitmq", batch=20)
+def steps_on_rabbitmq(envelopes: list[Envelope], context: Context) -> None:
+    _take(envelopes, context)
+
+
+def _take(envelopes: list[Envelope], context: Context) -> None:
+    rows = []
+    for envelope in envelopes:
+        step = envelope.decode(StepMade if envelope.alias.endswith("made") else StepChecked)
+        if envelope.attempt <= step.fails:
+            raise ConnectionError("a failure on purpose")
+        rows.append(Taken(bus=context.bus, key=step.key, number=step.number))
+    Taken.objects.bulk_create(rows)
 
 
 def _do(message: Work, context: Context) -> None:

@@ -1,6 +1,6 @@
 """What the workers are told to do."""
 
-from koan_django.messaging import Message
+from koan_django.messaging import Message, PartitionKey
 
 
 class Work(Message):
@@ -12,3 +12,25 @@ class Work(Message):
 
     class Meta:
         alias = "soak.work"
+
+
+class StepMade(Message):
+    """The next step of ``key``. The first ``fails`` attempts raise an error."""
+
+    key: PartitionKey[str]
+    number: int
+    fails: int = 0
+
+    class Meta:
+        alias = "soak.step.made"
+
+
+class StepChecked(Message):
+    """A step of another kind with the same key."""
+
+    key: PartitionKey[str]
+    number: int
+    fails: int = 0
+
+    class Meta:
+        alias = "soak.step.checked"

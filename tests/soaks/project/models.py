@@ -17,3 +17,11 @@ class Effect(models.Model):
 
     number = models.BigIntegerField(db_index=True)
     bus = models.CharField(max_length=20)
+
+
+class Taken(models.Model):
+    """What was done for one step of one key, in the handler's transaction: the order of rows is the order of work."""
+
+    bus = models.CharField(max_length=20)
+    key = models.CharField(max_length=20)
+    number = models.IntegerField()
