@@ -58,6 +58,8 @@ def _of_handlers() -> Iterator[Demand]:
     for each in known:
         if {"*", "#"} & set(each.pattern.split(".")):
             yield Demand(each.origin, each.bus, "patterns", "Name the messages one by one, or use another bus.")
+        if each.declared_ordered or each.on_failure == "stop":
+            yield Demand(each.origin, each.bus, "ordered", "Use a bus that keeps order, or do not ask for it.")
     for number, each in enumerate(known):
         if any(_shares(each, earlier) for earlier in known[:number]):
             yield Demand(

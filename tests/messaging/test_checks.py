@@ -185,6 +185,17 @@ def test_w003_a_partition_key_on_a_bus_that_keeps_no_order(
     assert "the bus 'main' does not keep order" in found(mentioning="Checked")["koan_messaging.W003"]
 
 
+@pytest.mark.parametrize("asked", [{"ordered": True}, {"on_failure": "stop"}], ids=["ordered", "stop"])
+def test_e009_order_on_a_bus_that_keeps_none(
+    declare: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any]
+) -> None:
+    handler(declare(PartitionKey[str]), name="tests.one", **asked)(lambda message: None)
+    assert "koan_messaging.E009" not in found()
+    bus = type(buses.get("main"))
+    monkeypatch.setattr(bus, "capabilities", replace(bus.capabilities, ordered=False))
+    assert "asks the bus 'main' for 'ordered'" in found()["koan_messaging.E009"]
+
+
 WAL = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
 
 

@@ -7,9 +7,12 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from io import StringIO
 from typing import Any
 
 import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -176,13 +179,18 @@ def test_a_partition_that_stopped_waits_for_a_decision(use: Any, kind: str, skip
         assert (row.number, row.alias, row.error) == (partition_of(bad, 16), "stock.moved", "NeverError: wrong")
         assert not DeadLetter.objects.exists()
         broken = skip
-        Partition.objects.all().go_on(skip=skip)
+        call_command("koan_partitions", "skip" if skip else "retry", "stock", stdout=StringIO())
         wait_until(lambda: (bad, 3) in done, 30, "it to go on")
         wait_until(lambda: DeadLetter.objects.count() == skip, 30, "the dead letter")
         wait_until(lambda: runner.consumers[0].finding().status == "healthy", 30, "health")
     assert [count for key, count in done if key == bad] == ([0, 2, 3] if skip else [0, 1, 2, 3])
     assert not Partition.objects.exclude(state="open").exists()
     assert MessageEvent.objects.filter(kind="stopped").count() == 1
+    with pytest.raises(CommandError, match="no such partition has stopped"):
+        call_command("koan_partitions", "retry", "stock")
+    told = StringIO()
+    call_command("koan_partitions", "list", stdout=told)
+    assert f"stock.p{row.number}" in told.getvalue()
 
 
 @pytest.mark.parametrize("kind", SHARED)

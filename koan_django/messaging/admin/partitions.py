@@ -8,7 +8,7 @@ from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 
 from koan_django.core.admin.kit import RecordAdmin, Styled, badge, operation
-from koan_django.messaging.exceptions import MessagingError
+from koan_django.messaging import stopping
 from koan_django.messaging.models import Partition, PartitionWorker
 
 if TYPE_CHECKING:
@@ -51,8 +51,7 @@ class PartitionAdmin(Styled, RecordAdmin[Partition]):
         return self._go_on(row, skip=True)
 
     def _go_on(self, row: Partition, *, skip: bool) -> str:
-        if not Partition.objects.all().primary().filter(pk=row.pk).go_on(skip=skip):
-            raise MessagingError(f"{row} has not stopped", why="somebody let it go on already")
+        stopping.go_on(row, skip=skip)
         return f"{row}: {'skips' if skip else 'tries again'} {row.message_id}"
 
 
