@@ -60,7 +60,7 @@ async def asend(
     due = _due(delay, eta)
     _check_priority(priority)
     alias = _bus_of(message, bus)
-    envelope = wrap(message, alias, group=group, priority=priority)
+    envelope = _timed(wrap(message, alias, group=group, priority=priority), due)
     with span("messaging.send", bus=alias, messages=1, alias=envelope.alias):
         receipt = await registry.get(alias).asend(envelope, due)
     touch()
@@ -89,9 +89,7 @@ def send_many(
     by_bus: dict[str, list[tuple[int, Envelope]]] = {}
     for index, message in enumerate(given):
         alias = _bus_of(message, bus)
-        envelope = wrap(message, alias, group=group, priority=priority)
-        if due is not None:
-            envelope = replace(envelope, headers={**envelope.headers, wire.NOT_BEFORE: _time_of(due).isoformat()})
+        envelope = _timed(wrap(message, alias, group=group, priority=priority), due)
         by_bus.setdefault(alias, []).append((index, envelope))
     receipts: dict[int, Receipt] = {}
     for alias, numbered in by_bus.items():
@@ -182,8 +180,12 @@ def _due(delay: timedelta | None, eta: datetime | None) -> Due:
     return eta if delay is None else delay
 
 
-def _time_of(due: datetime | timedelta) -> datetime:
-    return due if isinstance(due, datetime) else timezone.now() + due
+def _timed(envelope: Envelope, due: Due) -> Envelope:
+    """Say in a header from when on a delayed message may be handled: its latency counts from then."""
+    if due is None:
+        return envelope
+    at = due if isinstance(due, datetime) else timezone.now() + due
+    return replace(envelope, headers={**envelope.headers, wire.NOT_BEFORE: at.isoformat()})
 
 
 def _check_priority(priority: int) -> None:
