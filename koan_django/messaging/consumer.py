@@ -51,6 +51,8 @@ MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 15.0
 HOLD = timedelta(seconds=5)
 #: In a partition what is behind a held handler waits here, and is looked at again after so long.
 HELD_SECONDS = 1.0
+#: What a turn of the consuming thread may take: a connection, an answer of the broker, a locked database.
+STUCK_SECONDS = 30.0
 _BEFORE_SETTLE = faults.point("messaging.consumer.before_settle")
 
 
@@ -73,6 +75,8 @@ class Consumer(DatabaseThread):
         self.consuming = False
         #: It has consumed, or was kept from it by something else than a broker that is away.
         self.has_begun = False
+        #: When the thread was last seen to move, by the monotonic clock; another thread compares it.
+        self._moved = time.monotonic()
         self.handled = 0
         self._numbers = count()
         self._done: deque[tuple[int, list[Verdict] | None]] = deque()
@@ -166,7 +170,7 @@ class Consumer(DatabaseThread):
     def work(self) -> None:
         backoff = MIN_BACKOFF_SECONDS
         while not self._is_over():
-            began = time.monotonic()
+            began = self._moved = time.monotonic()
             try:
                 self._look_around()
                 self.open()
@@ -188,6 +192,7 @@ class Consumer(DatabaseThread):
 
     def _loop(self) -> None:
         while True:
+            self._moved = time.monotonic()
             busy = self._settle_done()
             self._tell_overdue()
             self._look_around()
@@ -223,6 +228,7 @@ class Consumer(DatabaseThread):
     def _rest(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         while time.monotonic() < end and not self._is_over():
+            self._moved = time.monotonic()
             self.stopping.wait(0.1)
 
     def drain(self) -> None:
@@ -256,6 +262,10 @@ class Consumer(DatabaseThread):
         if not (self.consuming and self.is_alive()):
             return health.Finding(name, down, self.error or "not consuming", critical=critical, data=data)
         late = "; ".join(map(str, overdue(self.bus.alias)))
+        still = time.monotonic() - self._moved - self.bus.options.poll_interval.total_seconds()
+        if still > STUCK_SECONDS:
+            text = f"its thread has not moved for {still:.0f} s: it waits for the database or the broker"
+            return health.Finding(name, down, text, critical=critical, data=data)
         trouble = self.trouble or late or self.stopped
         if trouble or self.draining.is_set():
             return health.Finding(name, "degraded", trouble or "draining", critical=critical, data=data)

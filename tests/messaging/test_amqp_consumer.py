@@ -17,9 +17,11 @@ from koan_django.core.health import Finding
 from koan_django.inbox.models import InboxEntry
 from koan_django.messaging import burial, send_many
 from koan_django.messaging.buses.amqp import link as links
+from koan_django.messaging.buses.amqp import watchdog
+from koan_django.messaging.buses.amqp.consumer import AmqpConsumer
 from koan_django.messaging.models import DeadLetter, MessageEvent, OutboxMessage
 from koan_django.messaging.worker.runner import BusRunner
-from koan_django.testing import static_secrets
+from koan_django.testing import override_koan, static_secrets
 from tests.messaging.conftest import UseBus, running
 from tests.messaging.shop import OrderPlaced, listening
 from tests.messaging.wire import Wire
@@ -162,11 +164,38 @@ def test_a_queue_that_exists_with_other_arguments_is_named_and_tried_again(
     queue = wire.queue(bus.names.group("billing"))  # not a quorum queue
     with listening(OrderPlaced, effect, group="billing"), running(consuming=False) as runner:
         wait_until(says(runner, "PRECONDITION_FAILED"), what="the consumer to say so")
-        assert queue in finding(runner).message
+        message = finding(runner).message
+        assert queue in message
+        assert "the bus 'main' is not as it is wanted on its broker" in message
+        assert "`koan_topology plan` shows it" in message
         wire.channel.queue_delete(queue)
         recovers(runner)
         OrderPlaced(1).send()
         wait_until(settled(1), what="the message to be handled")
+
+
+def test_one_bus_that_cannot_be_consumed_holds_up_no_other(use_bus: UseBus, vhost: Vhost, wire: Wire) -> None:
+    buses = {
+        "main": {"URL": vhost.url, "PREFIX": "twice"},
+        "second": {"URL": vhost.url, "PREFIX": "fine"},
+        "third": {"URL": "database://", "POLL_INTERVAL": 0.01},
+    }
+    queue = wire.queue("twice.billing")
+    with (
+        override_koan(MESSAGING={"BUSES": buses}),
+        listening(OrderPlaced, group="billing"),
+        listening(OrderPlaced, group="billing", bus="second") as second,
+        listening(OrderPlaced, group="billing", bus="third") as third,
+        running(consuming=False) as runner,
+    ):
+        wait_until(says(runner, "is not as it is wanted"), 20, "the consumer to say so")
+        wait_until(lambda: all(each.consuming for each in runner.consumers[1:]), 20, "the others to consume")
+        for bus in ("second", "third"):
+            OrderPlaced(1).send(bus=bus)
+        wait_until(lambda: second and third, 20, "the other buses to go on")
+        assert finding(runner).status == "unhealthy"
+        wire.channel.queue_delete(queue)
+        recovers(runner)
 
 
 def test_a_user_who_may_not_declare_is_told_so_and_tried_again(
@@ -219,6 +248,63 @@ def test_a_secret_that_is_not_there_is_named_and_looked_up_again(use_bus: UseBus
         recovers(runner)
         OrderPlaced(1).send()
         wait_until(settled(1), what="the message to be handled")
+
+
+# a broker that no longer serves a consumer
+
+
+def once_in_the_loop(monkeypatch: pytest.MonkeyPatch, todo: list[Callable[[AmqpConsumer], None]]) -> None:
+    """Have the consuming thread itself do something to its connection; it leaves ``todo`` when it is done."""
+    keep = AmqpConsumer.keep
+
+    def kept(self: AmqpConsumer) -> None:
+        if todo:
+            todo[0](self)
+            todo.pop()
+        keep(self)
+
+    monkeypatch.setattr(AmqpConsumer, "keep", kept)
+
+
+def test_a_queue_that_is_deleted_under_its_consumer_is_declared_again(
+    use_bus: UseBus, vhost: Vhost, wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    bus = use_bus(vhost.url)
+    with listening(OrderPlaced, effect, group="billing"), running() as runner:
+        wire.channel.queue_delete(bus.names.group("billing"))
+        wait_until(lambda: "the broker cancelled the consumer of the queue" in caplog.text, 20, "the log")
+        recovers(runner)
+        OrderPlaced(1).send()
+        wait_until(settled(1), 20, "the message to be handled")
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_a_consumer_that_the_broker_no_longer_serves_connects_again(
+    use_bus: UseBus,
+    vhost: Vhost,
+    wire: Wire,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    others: bool,
+) -> None:
+    """The connection is up, heartbeats come, and the broker does not know the consumer any more."""
+    monkeypatch.setattr(watchdog, "PERIOD_SECONDS", 0.2)
+    bus = use_bus(vhost.url)
+    queue = bus.names.group("billing")
+    with listening(OrderPlaced, effect, group="billing"), running() as runner:
+        recovers(runner)
+        if others:  # somebody else consumes, and has enough
+            wire.channel.basic_qos(0, 1, False)
+            wire.channel.basic_consume(queue, callback=lambda _message: None)
+        todo = [lambda consumer: consumer._channels["billing"].basic_cancel("koan.billing")]
+        once_in_the_loop(monkeypatch, todo)
+        wait_until(lambda: not todo, 20, "the broker to forget the consumer")
+        expected = "nothing arrives from the queue" if others else "it knows no consumer of it"
+        send_many([OrderPlaced(number) for number in range(10)])
+        wait_until(lambda: expected in caplog.text, 20, "the watchdog to notice")
+        recovers(runner)
+        wait_until(settled(9 if others else 10), 20, "the messages to be handled")
+    assert not DeadLetter.objects.exists()
 
 
 # retries and dead letters that cannot be published

@@ -197,6 +197,33 @@ def test_health_says_what_a_consumer_does(use_bus: UseBus) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_consuming_thread_that_hangs_is_noticed_by_who_asks_for_its_health(
+    use_bus: UseBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("koan_django.messaging.consumer.STUCK_SECONDS", 0.3)
+    use_bus("database://")
+    hangs, go_on = threading.Event(), threading.Event()
+    waiting = DatabaseConsumer.waiting_groups
+
+    def hanging(self: DatabaseConsumer) -> Any:
+        if hangs.is_set():
+            go_on.wait(30)
+        return waiting(self)
+
+    monkeypatch.setattr(DatabaseConsumer, "waiting_groups", hanging)
+    with listening(OrderPlaced, group="billing"), running() as runner:
+        consumer = runner.consumers[0]
+        wait_until(lambda: consumer.finding().status == "healthy", 20, "the consumer to consume")
+        hangs.set()
+        wait_until(lambda: consumer.finding().status == "unhealthy", 20, "health to say so")
+        assert "its thread has not moved for" in consumer.finding().message
+        assert consumer.finding().critical
+        hangs.clear()
+        go_on.set()
+        wait_until(lambda: consumer.finding().status == "healthy", 20, "health to recover")
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_handler_on_a_thread_that_is_over_its_time_is_named_in_health_and_log(
     use_bus: UseBus, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -31,6 +31,7 @@ from .link import Link
 from .outlet import Outlet
 from .properties import from_amqp
 from .topology import Topology, declare, partition_queue
+from .watchdog import Watchdog, cancelled
 from .window import AckWindow
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class AmqpConsumer(SharingConsumer):
         self._publishing: Counter[Lane] = Counter()
         self._outlet = Outlet(bus, self.wake)
         self._bridge = DeadLetterBridge(bus)
+        self._watchdog = Watchdog(bus.names)
         #: Until when a change of credentials waits for handlers at work, while one is under way.
         self._renew_by = 0.0
         #: How many deliveries of each group may be here at once; none while it is not consumed.
@@ -98,6 +100,7 @@ class AmqpConsumer(SharingConsumer):
             self._prepare(group)
         self._prefetch = dict.fromkeys(groups, 0)
         self._bridge.open(self._link.channel(), list(groups))
+        self._watchdog.open(self._link.channel())
         self._adjust()
 
     def _adjust(self) -> None:
@@ -142,8 +145,8 @@ class AmqpConsumer(SharingConsumer):
     def _consume(self, source: Source, queue: str, prefetch: int) -> None:
         channel = self._channels[source]
         channel.basic_qos(0, prefetch, False)
-        arrived = partial(self._arrived, source, self._generations[source])
-        channel.basic_consume(queue, callback=arrived, consumer_tag=f"koan.{source}")
+        arrived, gone = partial(self._arrived, source, self._generations[source]), partial(cancelled, queue)
+        channel.basic_consume(queue, callback=arrived, consumer_tag=f"koan.{source}", on_cancel=gone)
 
     def _cancel(self, group: str) -> None:
         """Take no more; what was fetched and not handed to the pool goes back."""
@@ -219,6 +222,7 @@ class AmqpConsumer(SharingConsumer):
                 if delivery.partition is not None:
                     self._publishing[Lane(delivery.group, delivery.partition)] -= 1
         self._acknowledge()
+        self._watchdog.turn((group, self._windows[group]) for group, prefetch in self._prefetch.items() if prefetch)
         if self._link.stale and not self.draining.is_set():
             self._renew()
 

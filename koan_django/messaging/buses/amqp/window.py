@@ -14,6 +14,8 @@ class AckWindow:
 
     def __init__(self) -> None:
         self._settled: dict[int, bool] = {}
+        #: The tag of the last delivery.
+        self.last = 0
 
     def __len__(self) -> int:
         return len(self._settled)
@@ -21,6 +23,7 @@ class AckWindow:
     def deliver(self, tag: int) -> None:
         """A message with ``tag`` arrived."""
         self._settled[tag] = False
+        self.last = tag
 
     def settle(self, tag: int) -> None:
         """The message is over and may be acknowledged; an unknown tag is ignored."""
