@@ -6,9 +6,14 @@ import argparse
 import random
 import sys
 
-from . import messaging, partitions, publishing
+from . import messaging, partitions, publishing, replays
 
-AREAS = {"messaging": messaging.soak, "partitions": partitions.soak, "publishing": publishing.soak}
+AREAS = {
+    "messaging": messaging.soak,
+    "partitions": partitions.soak,
+    "publishing": publishing.soak,
+    "replays": replays.soak,
+}
 
 
 def main(arguments: list[str]) -> int:
