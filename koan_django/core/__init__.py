@@ -7,7 +7,7 @@ Where things live:
 - settings: ``conf options section defaults effective policy environment durations suggestions``
 - choices and their reasons: ``election facts choices boot``
 - health: ``health probes reporter doctor examinations overview panels``
-- who, what, when: ``context middleware process clock functions telemetry logs trail audit/``
+- who, what, when: ``context middleware process clock functions telemetry gauges logs trail audit/``
 - failing well: ``exceptions classification hints known_failures retry breaker circuits faults``
 - one at a time: ``leases heartbeats stores/``, and work off the request: ``dispatch tasks threads databases``
 - in the database: ``functions inserting``

@@ -14,8 +14,12 @@ class PrometheusConfig(AppConfig):
     verbose_name = _("Koan metrics")
 
     def ready(self) -> None:
+        from prometheus_client import REGISTRY
+
         from koan_django.core import telemetry
 
+        from .gauges import Gauges
         from .metrics import Metrics
 
         telemetry.subscribe(Metrics())
+        REGISTRY.register(Gauges())
