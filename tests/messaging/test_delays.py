@@ -175,6 +175,20 @@ def test_a_handler_waits_by_its_own_policy(use_bus: UseBus, vhost: Vhost) -> Non
     assert arrived[0][1].max_attempts == 3
 
 
+def test_a_retry_is_one_copy_in_one_bucket_for_the_group_that_failed(use_bus: UseBus, vhost: Vhost, wire: Wire) -> None:
+    bus = use_bus(vhost.url, RETRY={"FIRST_DELAY": 40, "FACTOR": 2, "MAX_DELAY": 160, "MAX_ATTEMPTS": 5, "JITTER": 0})
+    with listening(OrderPlaced, _fail, group="billing"), listening(OrderPlaced, group="audit") as audited, running():
+        OrderPlaced(1).send()
+        waits = bus.options.retry.steps()
+        wait_until(lambda: sum(wire.depth(bus.names.retry(wait)) for wait in waits) > 0, 20, "the retry to wait")
+        wait_until(lambda: audited, 20, "the other group")
+        assert [wire.depth(bus.names.retry(wait)) for wait in waits] == [1, 0, 0]
+        assert [wire.depth(bus.names.group(group)) for group in ("billing", "audit")] == [0, 0]
+    [waiting] = wire.take(bus.names.retry(waits[0]))
+    assert waiting.delivery_info["routing_key"] == bus.names.group("billing")
+    assert len(audited) == 1
+
+
 @pytest.mark.parametrize("url", ["database://", "amqp"])
 def test_immediate_attempts_come_before_the_delayed_ones(use_bus: UseBus, request: Any, url: str) -> None:
     use_bus(request.getfixturevalue("vhost").url if url == "amqp" else url)
