@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from datetime import timedelta
 from itertools import takewhile
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections, models, router, transaction
-from django.db.models import F
+from django.db.models import F, Min, Q
 
 from koan_django.core.functions import Now
 from koan_django.core.leases import LeasedQuerySet, new_owner
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
     from .buses.base import Due
     from .lines import Lane
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     )
 
 
+#: Routing keys of messages that belong to no partition.
+_KEYLESS = Q(routing_key__endswith=".p")
 #: Lost with its worker so often, a message may be what ends workers. Less than that happens to any.
 SUSPECT = 3
 
@@ -56,9 +59,20 @@ class OutboxQuerySet(models.QuerySet["OutboxMessage"]):
         """The message, if it was never due: what was may be on its way to the broker at this moment."""
         return self.pending(bus).filter(message_id=message_id, tries=0, available_at__gt=Now())
 
-    def due(self, bus: str, limit: int) -> list[OutboxMessage]:
-        """The next messages to publish, in the order in which they were written."""
-        return list(self.pending(bus).filter(available_at__lte=Now()).order_by("id")[:limit])
+    def stuck(self, bus: str) -> dict[int, int]:
+        """Return the oldest message with a key that was put off, by lane."""
+        put_off = self.pending(bus).filter(tries__gt=0, available_at__gt=Now()).exclude(_KEYLESS)
+        return dict(put_off.order_by().values_list("lane").annotate(Min("id")))
+
+    def due(self, bus: str, limit: int, stuck: Mapping[int, int] = MappingProxyType({})) -> list[OutboxMessage]:
+        """The next messages to publish, in the order in which they were written.
+
+        With ``stuck`` lanes, given as by :meth:`stuck`, no message with a key that would overtake one there.
+        """
+        rows = self.pending(bus).filter(available_at__lte=Now())
+        for lane, pk in stuck.items():
+            rows = rows.filter(_KEYLESS | ~Q(lane=lane) | Q(id__lt=pk))
+        return list(rows.order_by("id")[:limit])
 
     def park(self, pk: int, reason: str) -> int:
         """Set a message aside with its reason; nothing publishes it until somebody says so."""

@@ -1,7 +1,8 @@
 """Publishes the outbox: a thread of the worker's bus step.
 
-One relay per bus works at a time, held by a lease, so messages leave in the order in which they were written. No
-database transaction is open while it talks to the broker.
+One relay per bus works at a time, held by a lease, so messages leave in the order in which they were written. One with
+a key that the broker does not take holds up those behind it in its lane until it is published or parked. No database
+transaction is open while it talks to the broker.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from koan_django.core.threads import DatabaseThread
 from . import events
 from .outbox import BACKOFF
 from .waking import Waker
+from .waves import waves
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +47,8 @@ EARLY_SECONDS = 0.05
 UNROUTABLE_TRIES = 8
 #: After an error of the database or the broker.
 PAUSE_SECONDS = 1.0
+#: The broker does not answer: what follows waits.
+_SILENT = frozenset({"unknown", "unsent"})
 _BEFORE_PUBLISH = faults.point("messaging.relay.before_publish")
 _PUBLISHED = faults.point("messaging.relay.published")
 
@@ -66,6 +70,8 @@ class Relay(DatabaseThread):
         self._held: NamedLease | None = None
         self._renewed = 0.0
         self._waker = Waker(bus.alias, bus.options)
+        #: Whether messages with a key may wait for another attempt: of those that were put off before, nobody knows.
+        self._is_stuck = True
 
     def work(self) -> None:
         from .models import OutboxMessage
@@ -118,18 +124,44 @@ class Relay(DatabaseThread):
             return STANDBY_SECONDS if rows is None else None
         with span("messaging.relay", bus=self.bus.alias, messages=len(rows)):
             _BEFORE_PUBLISH()
-            outcomes = self.bus.publish([row.envelope() for row in rows])
+            tried = self._publish(rows)
             _PUBLISHED()
         with self.turn():
-            self._apply(rows, outcomes)
-        stuck = next((outcome.reason for outcome in outcomes if outcome.state == "unsent"), "")
-        self._note(stuck)
-        return PAUSE_SECONDS if stuck else 0.0
+            self._apply(tried)
+        silent = next((outcome.reason for _, outcome in tried if outcome.state == "unsent"), "")
+        self._note(silent)
+        return PAUSE_SECONDS if silent else 0.0
 
     def _due(self) -> list[OutboxMessage]:
         from .models import OutboxMessage
 
-        return OutboxMessage.objects.all().primary().due(self.bus.alias, 1 if self.error else BATCH)
+        outbox = OutboxMessage.objects.all().primary()
+        stuck = outbox.stuck(self.bus.alias) if self._is_stuck else {}
+        self._is_stuck = bool(stuck)
+        return outbox.due(self.bus.alias, 1 if self.error else BATCH, stuck)
+
+    def _publish(self, rows: Sequence[OutboxMessage]) -> list[tuple[OutboxMessage, Outcome]]:
+        """Publish ``rows`` and return those that were tried: none behind one of its key that the broker has not."""
+        envelopes = [row.envelope() for row in rows]
+        tried: dict[int, Outcome] = {}
+        stuck: set[str | None] = set()
+        for wave in waves(each.partition_key for each in envelopes):
+            going = [index for index in wave if envelopes[index].partition_key not in stuck]
+            if tried and not self._may_go_on():
+                break
+            tried |= zip(going, self.bus.publish([envelopes[index] for index in going]), strict=True)
+            failed = [index for index in going if tried[index].state != "confirmed"]
+            stuck |= {envelopes[index].partition_key for index in failed}
+            if any(tried[index].state in _SILENT for index in failed):
+                break
+        return [(rows[index], outcome) for index, outcome in tried.items()]
+
+    def _may_go_on(self) -> bool:
+        """Whether the lease holds for another wave."""
+        if clock.monotonic() - self._renewed < self.lease.total_seconds() / 3:
+            return True
+        with self.turn():
+            return self._holds(FRESH)
 
     def _holds(self, age: timedelta) -> bool:
         """Hold the lease, renewed no longer than ``age`` ago, or try to take it."""
@@ -143,17 +175,18 @@ class Relay(DatabaseThread):
             self._held = None
         if self._held is None:
             self._held = acquire(f"koan_messaging.relay.{self.bus.alias}", self.lease)
+            self._is_stuck = True
         self._renewed = now
         return self._held is not None
 
-    def _apply(self, rows: list[OutboxMessage], outcomes: list[Outcome]) -> None:
+    def _apply(self, tried: Sequence[tuple[OutboxMessage, Outcome]]) -> None:
         from .models import OutboxMessage
 
         outbox = OutboxMessage.objects.all().primary()
         confirmed: list[OutboxMessage] = []
         failed: dict[tuple[timedelta, str], list[int]] = defaultdict(list)
         with transaction.atomic(using=outbox.db):
-            for row, outcome in zip(rows, outcomes, strict=True):
+            for row, outcome in tried:
                 if outcome.state == "confirmed":
                     confirmed.append(row)
                 elif self._is_hopeless(row, outcome):
@@ -163,6 +196,7 @@ class Relay(DatabaseThread):
                     failed[BACKOFF.delay(row.tries + 2), outcome.reason].append(row.pk)
             for (wait, reason), pks in failed.items():
                 outbox.put_off(pks, reason, wait)
+                self._is_stuck = True
             outbox.filter(pk__in=[row.pk for row in confirmed])._raw_delete(outbox.db)
             events.record(events.event("published", self.bus.alias, row.envelope()) for row in confirmed)
         self.published += len(confirmed)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,15 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from koan_django.core.models import Lease
+from koan_django.core.retry import RetryPolicy
 from koan_django.messaging import UnroutableError, send_many
 from koan_django.messaging import relay as relays
 from koan_django.messaging.buses.broker import Outcome
 from koan_django.messaging.envelope import Envelope
 from koan_django.messaging.models import MessageEvent, OutboxMessage
 from koan_django.messaging.relay import Relay
+from koan_django.messaging.routing import partition_of
+from koan_django.messaging.waves import waves
 from koan_django.testing.faults import environment
 from tests.messaging.conftest import UseBus, running
 from tests.messaging.shop import OrderPlaced, StockMoved, listening
@@ -52,8 +57,6 @@ class Relaying:
 
 
 def numbers_in(wire: Wire, queue: str) -> list[int]:
-    import json
-
     return [json.loads(each.body)["number"] for each in wire.take(queue)]
 
 
@@ -252,6 +255,8 @@ import django, sys
 django.setup()
 from koan_django.messaging.buses import registry
 from koan_django.messaging.relay import Relay
+from koan_django.messaging.routing import partition_of
+from koan_django.messaging.waves import waves
 from koan_django.testing import override_koan
 from koan_django.testing.faults import arm_from_environment
 import koan_django.messaging.relay as module
@@ -329,6 +334,129 @@ def test_a_message_of_a_key_waits_behind_earlier_ones_of_its_key(use_bus: UseBus
     with Relaying(bus):
         wait_until(lambda: OutboxMessage.objects.count() == 1, what="the due messages to be published")
     assert [each.properties["message_id"] for each in wire.take(queue)] == [third.id, first.id, second.id]
+
+
+class Lanes:
+    """The queues of two partitions, as a worker would bind them; that of ``full`` takes one message at a time."""
+
+    def __init__(self, bus: Any, wire: Wire, **full: Any) -> None:
+        self.names, self._wire = bus.names, wire
+        wire.channel.exchange_declare(bus.names.direct, "topic", durable=True, auto_delete=False)
+        self.full_key, self.free_key = "a", "b"
+        numbers = [partition_of(key, bus.options.partitions) for key in (self.full_key, self.free_key)]
+        assert len(set(numbers)) == 2
+        self.full, self.free = (bus.names.partition("stock", number) for number in numbers)
+        for queue, number, arguments in ((self.full, numbers[0], full), (self.free, numbers[1], {})):
+            wire.queue(queue, **arguments)
+            wire.channel.queue_bind(queue, bus.names.direct, f"stock.p{number}")
+
+    def counts(self, queue: str) -> list[int]:
+        return [json.loads(each.body)["count"] for each in self._wire.take(queue)]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Publish again soon."""
+    soon = RetryPolicy(max_attempts=1_000, first_delay=timedelta(milliseconds=20), factor=1, jitter=0)
+    monkeypatch.setattr(relays, "BACKOFF", soon)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_full_partition_keeps_the_order_of_its_keys_and_holds_up_no_other(
+    use_bus: UseBus, vhost: Vhost, wire: Wire
+) -> None:
+    bus = use_bus(vhost.url)
+    lanes = Lanes(bus, wire, **{"x-max-length": 1, "x-overflow": "reject-publish"})
+    wire.publish(lanes.full, b'{"count": -1}')
+    with listening(StockMoved, group="stock"), transaction.atomic():
+        for number in range(60):
+            for key in (lanes.full_key, lanes.free_key):
+                StockMoved(key, number).send_to("stock")
+    with Relaying(bus):
+        wait_until(lambda: OutboxMessage.objects.count() == 60, what="what has room to be published")
+        assert lanes.counts(lanes.free) == list(range(60))
+        arrived: list[int] = []
+
+        def take() -> bool:
+            arrived.extend(lanes.counts(lanes.full))
+            return len(arrived) > 60
+
+        wait_until(take, 30, "the others, as room is made")
+    assert arrived == list(range(-1, 60))
+    assert not OutboxMessage.objects.exists()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_message_that_is_sent_while_one_of_its_key_is_put_off_waits_behind_it(
+    use_bus: UseBus, vhost: Vhost, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when another relay takes over, which knows nothing of it."""
+    monkeypatch.setattr(relays, "BACKOFF", replace(relays.BACKOFF, first_delay=timedelta(seconds=2)))
+    bus = use_bus(vhost.url)
+    lanes = Lanes(bus, wire, **{"x-max-length": 1, "x-overflow": "reject-publish"})
+    wire.publish(lanes.full, b'{"count": -1}')
+    with listening(StockMoved, group="stock"):
+        assert StockMoved(lanes.full_key, 0).send_to("stock").state == "accepted"
+        with Relaying(bus):
+            wait_until(lambda: OutboxMessage.objects.get().tries == 1, what="the broker to refuse it")
+        assert lanes.counts(lanes.full) == [-1]  # there is room now
+        with transaction.atomic():
+            for number in range(1, 4):
+                StockMoved(lanes.full_key, number).send_to("stock")
+                StockMoved(lanes.free_key, number).send_to("stock")
+        wire.channel.queue_delete(lanes.full)
+        lanes = Lanes(bus, wire)
+        with Relaying(bus):
+            wait_until(lambda: OutboxMessage.objects.count() == 4, what="the others to be published")
+            assert lanes.counts(lanes.free) == [1, 2, 3]
+            wait_until(lambda: not OutboxMessage.objects.exists(), 20, "what was held up")
+    assert lanes.counts(lanes.full) == [0, 1, 2, 3]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_what_reaches_nobody_holds_up_its_key_until_it_is_parked(
+    use_bus: UseBus, vhost: Vhost, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relays, "UNROUTABLE_TRIES", 3)
+    bus = use_bus(vhost.url)
+    lanes = Lanes(bus, wire)
+    with listening(StockMoved, group="stock"), listening(StockMoved, group="gone"), transaction.atomic():
+        StockMoved(lanes.full_key, 0).send_to("gone")
+        StockMoved(lanes.full_key, 1).send_to("stock")
+    with Relaying(bus):
+        wait_until(lambda: OutboxMessage.objects.filter(state="parked").exists(), what="the first to be parked")
+        wait_until(lambda: OutboxMessage.objects.count() == 1, what="the second to be published")
+    kinds = MessageEvent.objects.filter(kind__in=["parked", "published"]).order_by("id").values_list("kind", flat=True)
+    assert list(kinds) == ["parked", "published"]
+
+
+def test_a_relay_asks_who_is_held_up_only_while_somebody_is(use_bus: UseBus, vhost: Vhost, wire: Wire) -> None:
+    bus = use_bus(vhost.url)
+    lanes = Lanes(bus, wire)
+    relay = Relay(bus)
+    asked: list[int] = []
+    for number in range(3):
+        with listening(StockMoved, group="stock"), transaction.atomic():
+            StockMoved(lanes.full_key, number).send_to("stock")
+        with CaptureQueriesContext(connection) as queries:
+            assert relay._round() == 0.0
+        asked.append(len([each for each in queries if "MIN(" in each["sql"].upper()]))
+    assert asked == [1, 0, 0]
+    assert lanes.counts(lanes.full) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ([], []),
+        ([None, None], [[0, 1]]),
+        (["a", "b", None], [[0, 1, 2]]),
+        (["a", "a", None, "b", "a"], [[0, 2, 3], [1], [4]]),
+    ],
+    ids=["none", "keyless", "different", "same"],
+)
+def test_a_wave_holds_no_key_twice(keys: list[str | None], expected: list[list[int]]) -> None:
+    assert waves(keys) == expected
 
 
 def test_a_message_that_was_due_cannot_be_recalled(use_bus: UseBus, vhost: Vhost) -> None:
