@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 from koan_django.core.conf import section
+from koan_django.core.context import tenant
 from koan_django.core.retry import RetryPolicy
 from koan_django.core.suggestions import did_you_mean
 
+from .routing import partition_of
+
 #: What :class:`~koan_django.messaging.buses.base.Capabilities` may promise.
-Capability: TypeAlias = Literal["transactional", "durable", "shared", "ordered", "priorities", "copies", "patterns"]
+Capability: TypeAlias = Literal[
+    "transactional", "durable", "shared", "ordered", "priorities", "copies", "patterns", "isolated"
+]
 
 #: The bus of each URL scheme.
 SCHEMES: Mapping[str, str] = {
@@ -27,12 +32,15 @@ SCHEMES: Mapping[str, str] = {
     "azureservicebus": "koan_django.messaging.buses.azure.AzureBus",
 }
 
+#: What :attr:`BusOptions.tenants` says of a tenant that has queues of its own on the broker of the others.
+QUEUES = "queues"
 _BROKERS = frozenset({"amqp", "amqps"})
 #: A group and a bus: part of queue names and of columns.
 GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SOURCE = re.compile(r"[\x21-\x7e]{0,255}")
 LONGEST_DELAY = timedelta(days=366)
+MOST_LANES = 64
 _WEB = re.compile(r"https?://", re.IGNORECASE)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
@@ -57,6 +65,10 @@ class BusOptions:
     #: Whether messages carry the attributes of CloudEvents 1.0 as headers.
     cloudevents: bool = False
     partitions: int = 16
+    #: Tenants apart from the others: ``"queues"`` of their own, or the URL of a virtual host or broker of their own.
+    tenants: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    #: Over how many lanes of queues the other tenants are spread; none: all are in the shared queues.
+    tenant_lanes: int = 0
     confirm_timeout: timedelta = timedelta(seconds=5)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     #: On a broker, how long a delayed message may wait there; for longer it waits in the database.
@@ -88,6 +100,13 @@ class BusOptions:
             raise ValueError("PREFIX must be letters, digits, '.', '_' and '-', at most 64, and not begin with 'amq.'")
         if not 1 <= self.partitions <= 1024:
             raise ValueError("PARTITIONS must be between 1 and 1024")
+        for name, place in self.tenants.items():
+            if not tenant.is_valid(name):
+                raise ValueError(f"TENANTS: {name!r} can be no tenant's name")
+            if place != QUEUES and _scheme_of(place) not in _BROKERS:
+                raise ValueError(f"TENANTS: {name!r} has 'queues' of its own, or a URL of amqp:// or amqps://")
+        if not 0 <= self.tenant_lanes <= MOST_LANES:
+            raise ValueError(f"TENANT_LANES must be between 0 and {MOST_LANES}")
         if not 1 <= self.batch <= 1000:
             raise ValueError("BATCH must be between 1 and 1000")
         if not timedelta(0) <= self.delay_in_broker <= LONGEST_DELAY:
@@ -109,6 +128,31 @@ class BusOptions:
     def declares(self) -> bool:
         """Whether a process may make what is missing on the broker when it starts."""
         return self.provisioning not in ("off", "dry-run")
+
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """What has queues of its own beside the shared ones, as it stands in their names."""
+        named = (f"t.{name}" for name, place in self.tenants.items() if place == QUEUES)
+        return (*named, *(f"l.{number}" for number in range(self.tenant_lanes)))
+
+    def section_of(self, name: str) -> str:
+        """Return in which section the messages of a tenant are; empty for the shared queues.
+
+        The name may be anybody's: it only chooses among what is configured.
+        """
+        if self.tenants.get(name) == QUEUES:
+            return f"t.{name}"
+        return f"l.{partition_of(name, self.tenant_lanes)}" if name and self.tenant_lanes else ""
+
+    @property
+    def is_on_rabbitmq(self) -> bool:
+        """Whether the URL leads to RabbitMQ."""
+        return self.scheme in _BROKERS
+
+    @property
+    def undivided(self) -> BusOptions:
+        """The same for a bus on which all tenants share everything."""
+        return replace(self, tenants=MappingProxyType({}), tenant_lanes=0)
 
     @property
     def scheme(self) -> str:

@@ -16,7 +16,6 @@ from koan_django.core.health import Finding
 from . import handlers
 from .buses import registry
 from .buses.elected import ElectedBus
-from .buses.failover import FailoverBus
 from .candidates import VARIABLES
 from .conf import options
 
@@ -39,10 +38,9 @@ def buses() -> Iterator[Finding]:
         name = f"bus.{bus.alias}"
         if isinstance(bus, ElectedBus):
             yield from _candidates(bus, name)
-        if isinstance(bus, FailoverBus):
-            yield from (_tried(each, f"bus.{each.label}") for each in bus.brokers)
+            yield _tried(bus.current, name)
             continue
-        yield _tried(bus.current if isinstance(bus, ElectedBus) else bus, name)
+        yield from (_tried(each, f"bus.{each.label}") for each in bus.members())
 
 
 def _tried(bus: Bus, name: str) -> Finding:

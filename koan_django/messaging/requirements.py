@@ -51,6 +51,11 @@ def _of_settings() -> Iterator[Demand]:
         for capability in bus.require:
             who = f"KOAN['MESSAGING']['BUSES'][{alias!r}]['REQUIRE']"
             yield Demand(who, alias, capability, "Give the bus the URL of one that does, or take it out of REQUIRE.")
+        for option in ("tenants", "tenant_lanes"):
+            if getattr(bus, option):
+                who = f"KOAN['MESSAGING']['BUSES'][{alias!r}][{option.upper()!r}]"
+                fix = f"Give the bus an amqp:// URL and no FAILOVER, or take out {option.upper()}."
+                yield Demand(who, alias, "isolated", fix)
 
 
 def _of_handlers() -> Iterator[Demand]:

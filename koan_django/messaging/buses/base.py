@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias
 
@@ -33,7 +34,7 @@ class Capabilities:
     ``transactional``: sending is part of the caller's transaction, without an outbox. ``durable``: accepted messages
     survive a crash. ``shared``: other processes receive them. ``ordered``: messages of one partition key are handled
     in order. ``priorities``: urgent messages go first; elsewhere a priority has no effect. ``copies``: each group
-    gets its own. ``patterns``: a group may receive by pattern.
+    gets its own. ``patterns``: a group may receive by pattern. ``isolated``: tenants may have queues of their own.
     """
 
     transactional: bool
@@ -43,21 +44,28 @@ class Capabilities:
     priorities: bool = False
     copies: bool = True
     patterns: bool = True
+    isolated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """How much waits for a group, and how many consume it; ``-1`` where the bus cannot tell. ``note`` is a trouble."""
+    """How much waits for a group, and how many consume it; ``-1`` where the bus cannot tell. ``note`` is a trouble.
+
+    ``sections`` says how much of it waits where tenants have queues of their own.
+    """
 
     group: str
     waiting: int
     in_progress: int
     consumers: int = -1
     note: str = ""
+    sections: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         told = ((self.waiting, "waiting"), (self.in_progress, "in progress"), (self.consumers, "consumers"))
-        return ", ".join([*(f"{count} {what}" for count, what in told if count >= 0), *filter(None, [self.note])])
+        counts = [f"{count} {what}" for count, what in told if count >= 0]
+        apart = [f"{count} in {section}" for section, count in self.sections.items() if count]
+        return ", ".join([*counts, *apart, *filter(None, [self.note])])
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +128,10 @@ class Bus(ABC):
     def consumers(self, pool: Pool) -> list[Consumer]:
         """Return all consumer threads that a worker needs."""
         return [self.consumer(pool)]
+
+    def members(self) -> Sequence[Bus]:
+        """Return what it consists of and can be away by itself: this bus, or each of its brokers."""
+        return [self]
 
     @abstractmethod
     def cancel(self, message_id: str) -> bool:

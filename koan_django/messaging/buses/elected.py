@@ -43,7 +43,7 @@ class ElectedBus(Bus):
     capabilities = Capabilities(transactional=False, durable=True, shared=True, ordered=True, priorities=False)
 
     def __init__(self, alias: str, options: BusOptions, brokers: Sequence[Candidate[str]] = ()) -> None:
-        super().__init__(alias, options)
+        super().__init__(alias, options.undivided)
         self.database = DatabaseBus(alias, replace(options, url="database://"))
         self.candidates = {each.name: each for each in brokers}
         self.subject = f"messaging.bus.{alias}"

@@ -45,7 +45,7 @@ class FailoverBus(BrokerBus):
     capabilities = Capabilities(transactional=False, durable=True, shared=True, ordered=False, priorities=False)
 
     def __init__(self, alias: str, options: BusOptions) -> None:
-        first = replace(options, failover=())
+        first = replace(options.undivided, failover=())
         # MANAGEMENT leads to the first broker; an empty one says that none is asked.
         management = options.management and None
         others = [replace(first, url=url, management=management) for url in options.failover]
@@ -88,6 +88,9 @@ class FailoverBus(BrokerBus):
 
     def consumers(self, pool: Pool) -> list[Consumer]:
         return [broker.consumer(pool) for broker in self.brokers]
+
+    def members(self) -> Sequence[BrokerBus]:
+        return self.brokers
 
     def probe(self) -> None:
         """Raise unless one of the brokers answers."""

@@ -12,7 +12,7 @@ from koan_django.core import environment
 from koan_django.core.exceptions import RegistrationError
 from koan_django.core.suggestions import did_you_mean
 from koan_django.messaging.candidates import brokers
-from koan_django.messaging.conf import SCHEMES, BusOptions, options
+from koan_django.messaging.conf import QUEUES, SCHEMES, BusOptions, options
 
 if TYPE_CHECKING:
     from .base import Bus
@@ -67,6 +67,10 @@ def make(alias: str, found: BusOptions) -> Bus:
         from .failover import FailoverBus
 
         return FailoverBus(alias, found)
+    if any(place != QUEUES for place in found.tenants.values()) and found.is_on_rabbitmq:
+        from .tenants import TenantsBus
+
+        return TenantsBus(alias, found)
     module, _, name = SCHEMES[found.scheme].rpartition(".")
     made: Bus = getattr(import_module(module), name)(alias, found)
     return made

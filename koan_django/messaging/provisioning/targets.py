@@ -10,6 +10,7 @@ from koan_django.messaging.buses.amqp import AmqpBus
 from koan_django.messaging.buses.amqp.topology import Topology
 from koan_django.messaging.buses.elected import ElectedBus
 from koan_django.messaging.buses.failover import FailoverBus
+from koan_django.messaging.buses.tenants import TenantsBus
 from koan_django.messaging.conf import BusOptions
 from koan_django.messaging.exceptions import InspectionError
 
@@ -74,6 +75,6 @@ def targets() -> list[Target]:
 
 def of_bus(bus: Bus) -> list[Target]:
     """Return the virtual hosts of one bus; other buses than RabbitMQ's have none."""
-    if isinstance(bus, FailoverBus):
+    if isinstance(bus, FailoverBus | TenantsBus):
         return [target for broker in bus.brokers for target in of_bus(broker)]
     return [Target(bus.alias, bus.options, bus.topology(), bus.place)] if isinstance(bus, AmqpBus) else []

@@ -73,7 +73,7 @@ class DeadLetterBridge:
         """Consume the queues of ``groups`` on a fresh channel."""
         self._channel, self._arrived, self._not_before = channel, [], 0.0
         channel.basic_qos(0, PREFETCH, False)
-        for group in groups:
+        for group in () if self._bus.names.section else groups:  # they are the bus's, whose own consumer brings them
             channel.basic_consume(self._bus.names.dead(group), callback=partial(self._on_message, group))
         if self._bus.options.delay_in_broker:
             channel.basic_consume(self._bus.names.orphans, callback=self._on_orphan)

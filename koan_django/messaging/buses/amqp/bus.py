@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from koan_django.messaging import handlers
 from koan_django.messaging.buses.base import Capabilities, Depth, Pool
 from koan_django.messaging.buses.broker import BrokerBus, Outcome
+from koan_django.messaging.fairness import consumers_of
 from koan_django.messaging.routing import partition_in, routing_key
 
 from .link import Link
@@ -19,7 +22,6 @@ from .topology import delay_header, steps_of, topology_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import timedelta
 
     from amqp.basic_message import Message
 
@@ -33,11 +35,15 @@ if TYPE_CHECKING:
 class AmqpBus(BrokerBus):
     """One virtual host of a RabbitMQ. Connections are made on first use, and anew in a forked child."""
 
-    capabilities = Capabilities(transactional=False, durable=True, shared=True, ordered=True, priorities=False)
+    capabilities = Capabilities(
+        transactional=False, durable=True, shared=True, ordered=True, priorities=False, isolated=True
+    )
 
     def __init__(self, alias: str, options: BusOptions) -> None:
         super().__init__(alias, options)
         self.names = Names(options.prefix)
+        #: Of the tenants that have queues of their own.
+        self._apart = {section: replace(self.names, section=section) for section in options.sections}
         #: By process id, the locks too: one that another thread held at a fork stays locked in the child.
         self._publishers: dict[int, Publisher] = {}
         self._locks: dict[int, threading.Lock] = {}
@@ -78,20 +84,23 @@ class AmqpBus(BrokerBus):
         return [(exchange, each.routing_key, to_amqp(each, headers)) for each in envelopes]
 
     def can_delay(self, envelopes: Sequence[Envelope], delay: timedelta) -> bool:
-        """On the ladder, for so long as it reaches. It leads to whoever receives the alias, not to one group."""
-        return delay <= self.options.delay_in_broker and not any(each.group for each in envelopes)
+        """On the ladder, for so long as it reaches. It leads to whoever receives the alias, in the shared queues."""
+        return delay <= self.options.delay_in_broker and not any(
+            each.group or self.options.section_of(each.tenant) for each in envelopes
+        )
 
     def address(self, envelope: Envelope) -> tuple[str, str]:
         """Return exchange and routing key: by the alias, or of one group.
 
         A sender need not know whether that group is ordered: what has no key is always in the queue of its name.
         """
+        names = self._apart.get(self.options.section_of(envelope.tenant), self.names) if self._apart else self.names
         if not envelope.group:
-            return self.names.exchange, envelope.routing_key
+            return names.exchange, envelope.routing_key
         partition = partition_in(envelope.routing_key)
         if partition is None:
-            return "", self.names.group(envelope.group)
-        return self.names.direct, routing_key(envelope.group, partition)
+            return "", names.group(envelope.group)
+        return names.direct, routing_key(envelope.group, partition)
 
     def topology(self) -> Topology:
         """Return what must stand on the broker for the handlers of this process."""
@@ -102,10 +111,17 @@ class AmqpBus(BrokerBus):
 
         return AmqpConsumer(self, pool)
 
+    def consumers(self, pool: Pool) -> list[Consumer]:
+        return consumers_of(self.parts(), pool)
+
+    def parts(self) -> list[AmqpBus]:
+        """Return what is consumed apart: this bus, and its sections."""
+        return [self, *(SectionBus(self, section) for section in self._apart)]
+
     def depths(self) -> list[Depth]:
         from .depths import depths_of
 
-        return depths_of(self, handlers.on_bus(self.alias))
+        return depths_of(self, [self.names, *self._apart.values()], handlers.on_bus(self.alias))
 
     def probe(self) -> None:
         link = Link(self.options.url or "", "probe")
@@ -128,3 +144,21 @@ class AmqpBus(BrokerBus):
         found = self._publishers.pop(os.getpid(), None)
         if found is not None:
             found.stop()
+
+
+class SectionBus(AmqpBus):
+    """What is consumed of one section of ``whole``: a tenant's exchange and queues, or those of a lane of tenants.
+
+    Messages come to it by ``whole``, and its retries and dead letters go by the publisher of ``whole``.
+    """
+
+    def __init__(self, whole: AmqpBus, section: str) -> None:
+        # Without a ladder: it leads to the shared queues.
+        super().__init__(whole.alias, replace(whole.options.undivided, delay_in_broker=timedelta(0)))
+        self.names = replace(whole.names, section=section)
+        self.label = f"{whole.label}.{section}"
+        self._whole = whole
+
+    @property
+    def publisher(self) -> Publisher:
+        return self._whole.publisher

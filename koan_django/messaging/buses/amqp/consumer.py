@@ -22,6 +22,7 @@ from django.db import DatabaseError
 from koan_django.messaging import handlers
 from koan_django.messaging.consumer import AHEAD
 from koan_django.messaging.envelope import Delivery
+from koan_django.messaging.fairness import Share
 from koan_django.messaging.lines import Lane
 from koan_django.messaging.provisioning.starting import provision
 from koan_django.messaging.sharing import SharingConsumer
@@ -69,6 +70,10 @@ class AmqpConsumer(SharingConsumer):
 
     def __init__(self, bus: AmqpBus, pool: Pool) -> None:
         super().__init__(bus, pool)
+        #: What this consumer may have of a pool that several share.
+        self._share = pool if isinstance(pool, Share) else None
+        if self._share is not None:
+            self._share.wake = self.wake
         self._link = Link(bus.options.url or "", "consumer")
         self._numbers_of_channels = count(1)
         self._generations: dict[Source, int] = {}
@@ -196,6 +201,11 @@ class AmqpConsumer(SharingConsumer):
         return max(self.bus.options.retry.steps())
 
     # fetching
+
+    def _has_room(self) -> bool:
+        if not super()._has_room():
+            return False
+        return self._share is None or self._share.has_room(wanted=bool(self._again) or any(self._waiting.values()))
 
     def waiting_groups(self) -> Iterable[str]:
         return [source for source, waiting in self._waiting.items() if waiting and not isinstance(source, Lane)]

@@ -14,23 +14,35 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .bus import AmqpBus
+    from .names import Names
 
 
-def depths_of(bus: AmqpBus, groups: Iterable[str]) -> list[Depth]:
+def depths_of(bus: AmqpBus, sections: Iterable[Names], groups: Iterable[str]) -> list[Depth]:
     """Return what waits and who consumes; raises when the broker does not answer."""
     link = Link(bus.options.url or "", "depths")
     known = {queue.name for queue in bus.topology().queues}
+    every = list(sections)
     try:
         link.connect()
-        return [_depth(link, group, _queues(bus, group, known)) for group in groups]
+        return [
+            _sum(group, {each.section: _depth(link, group, _queues(bus, each, group, known)) for each in every})
+            for group in groups
+        ]
     finally:
         link.close()
 
 
-def _queues(bus: AmqpBus, group: str, known: set[str]) -> list[str]:
+def _queues(bus: AmqpBus, names: Names, group: str, known: set[str]) -> list[str]:
     """The queue of ``group``, and those of its partitions if it has any."""
-    partitions = (bus.names.partition(group, number) for number in range(bus.options.partitions))
-    return [bus.names.group(group), *(name for name in partitions if name in known)]
+    partitions = (names.partition(group, number) for number in range(bus.options.partitions))
+    return [names.group(group), *(name for name in partitions if name in known)]
+
+
+def _sum(group: str, found: dict[str, Depth]) -> Depth:
+    """Of a group, what is shared and what tenants have apart."""
+    waiting, consumers = sum(each.waiting for each in found.values()), max(each.consumers for each in found.values())
+    note = next((each.note for each in found.values() if each.note), "")
+    return Depth(group, waiting, -1, consumers, note, {name: each.waiting for name, each in found.items() if name})
 
 
 def _depth(link: Link, group: str, queues: Iterable[str]) -> Depth:

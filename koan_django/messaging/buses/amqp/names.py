@@ -11,27 +11,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The names on one bus."""
+    """The names on one bus, or in one section of it: a tenant's, or that of the tenants of a lane.
+
+    Of its own a section has what messages are published to and handled from; dead letters and waits are the bus's.
+    Groups and tenants have no dots in their names, so no two of these can be the same.
+    """
 
     prefix: str
+    section: str = ""
 
     @property
     def exchange(self) -> str:
         """The topic exchange that messages are published to."""
-        return self.prefix
+        return f"{self.prefix}{self._section}"
 
     def group(self, group: str) -> str:
         """The queue of a group."""
-        return f"{self.prefix}.{group}"
+        return f"{self.prefix}.{group}{self._section}"
 
     @property
     def direct(self) -> str:
         """The topic exchange of messages to one group, by the group and the partition word."""
-        return f"{self.prefix}.to"
+        return f"{self.exchange}.to"
 
     def partition(self, group: str, number: int) -> str:
         """The queue of a partition of a group."""
-        return f"{self.prefix}.{group}.p{number}"
+        return f"{self.group(group)}.p{number}"
 
     def dead(self, group: str) -> str:
         """The queue of what a group gave up on."""
@@ -54,3 +59,7 @@ class Names:
     def orphans(self) -> str:
         """The exchange and queue of delayed messages that no group receives any more."""
         return f"{self.prefix}.orphans"
+
+    @property
+    def _section(self) -> str:
+        return f".{self.section}" if self.section else ""

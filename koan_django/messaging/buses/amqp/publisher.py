@@ -86,7 +86,7 @@ class Publisher(threading.Thread):
 
     def __init__(self, options: BusOptions, names: Names) -> None:
         super().__init__(name="koan-publisher", daemon=True)
-        self._names = names
+        self._exchanges = Topology(sending_exchanges(names, options))
         self._ladder = delay_topology(names, options.delay_in_broker)
         #: Exchanges of the ladder, until they are declared: by the first delayed message of a connection.
         self._undeclared: frozenset[str] = frozenset()
@@ -289,7 +289,7 @@ class Publisher(threading.Thread):
             self._link.connect()
             channel = self._link.channel()
             channel.confirm_select()
-            declare(channel, Topology(sending_exchanges(self._names)), passive=not self._declares)
+            declare(channel, self._exchanges, passive=not self._declares)
         except Exception:
             self._unreachable = True
             raise

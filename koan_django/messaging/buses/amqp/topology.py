@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
@@ -78,20 +78,32 @@ class Topology:
 
 def topology_of(names: Names, options: BusOptions, groups: Mapping[str, Sequence[Handler]]) -> Topology:
     """Return all that a bus needs whose handlers are ``groups``."""
-    found = Topology(exchanges=sending_exchanges(names)) + delay_topology(names, options.delay_in_broker)
+    found = Topology(exchanges=sending_exchanges(names, options)) + delay_topology(names, options.delay_in_broker)
     sources = [names.exchange, names.delayed] if options.delay_in_broker else [names.exchange]
+    found += _groups_topology(names, options, groups, sources)
+    for section in options.sections:
+        own = replace(names, section=section)
+        found += _groups_topology(own, options, groups, [own.exchange])
+    return found + retry_topology(names, waits(options, groups))
+
+
+def _groups_topology(
+    names: Names, options: BusOptions, groups: Mapping[str, Sequence[Handler]], sources: Sequence[str]
+) -> Topology:
+    found = Topology()
     for group, members in groups.items():
         patterns = [member.binding for member in members]
         if any(member.ordered for member in members):
             found += ordered_topology(names, group, patterns, sources, range(options.partitions))
         else:
             found += group_topology(names, group, patterns, sources)
-    return found + retry_topology(names, waits(options, groups))
+    return found
 
 
-def sending_exchanges(names: Names) -> tuple[Exchange, ...]:
+def sending_exchanges(names: Names, options: BusOptions) -> tuple[Exchange, ...]:
     """Return the exchanges that publishers need."""
-    return Exchange(names.exchange, "topic"), Exchange(names.direct, "topic")
+    every = [names, *(replace(names, section=section) for section in options.sections)]
+    return tuple(Exchange(name, "topic") for each in every for name in (each.exchange, each.direct))
 
 
 def waits(options: BusOptions, groups: Mapping[str, Sequence[Handler]]) -> list[timedelta]:
