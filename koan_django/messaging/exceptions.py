@@ -51,6 +51,18 @@ class WorkerLostError(MessagingError):
     transient: ClassVar[bool] = True
 
 
+class HandlerExitError(MessagingError):
+    """A handler asked the interpreter to end."""
+
+    transient: ClassVar[bool] = True
+
+
+class ClosedTransactionError(MessagingError):
+    """A handler closed the connection of the transaction that it ran in."""
+
+    transient: ClassVar[bool] = True
+
+
 class TimeLimitError(MessagingError):
     """A handler ran longer than its time limit."""
 

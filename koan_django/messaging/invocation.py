@@ -25,6 +25,7 @@ from . import envelope as wire
 from . import events, handlers
 from .awaiting import wait_for
 from .buses import registry
+from .containment import contained
 from .envelope import Context, Delivery
 from .exceptions import UnhandledMessageError
 from .handlers import Handler
@@ -199,7 +200,7 @@ def _invoke(run: _Run, pieces: list[_Piece]) -> None:
     handler = run.handler
     argument: Message | list[Any] = [piece.value for piece in pieces] if handler.batch else pieces[0].value
     arguments = (argument, _context(handler, pieces[0].delivery)) if handler.takes_context else (argument,)
-    with noted(run.bus, handler, pieces[0].delivery):
+    with noted(run.bus, handler, pieces[0].delivery), contained(handler.name):
         result = handler.function(*arguments)
         if isawaitable(result):  # also of a function that only wraps a coroutine function
             wait_for(result)

@@ -38,11 +38,11 @@ class Live:
         for name in ("queue", "control"):
             (folder / name).mkdir()
 
-    def use(self, bus: str, broker: str = "filesystem://", **options: Any) -> None:
-        """Run on ``bus``, with Celery on ``broker``."""
+    def use(self, bus: str, broker: str = "filesystem://", drain: float = 20, **options: Any) -> None:
+        """Run on ``bus``, with Celery on ``broker``. ``drain`` is how many seconds a warm stop waits."""
         retry = {"FIRST_DELAY": 0.2, "FACTOR": 1, "MAX_DELAY": 0.2, "MAX_ATTEMPTS": 3, "JITTER": 0}
         usual = {"URL": bus, "PREFIX": f"l{uuid.uuid4().hex[:6]}", "LEASE": 2, "POLL_INTERVAL": 0.02, "RETRY": retry}
-        messaging = {"BUSES": {"main": usual | options}}
+        messaging = {"BUSES": {"main": usual | options}, "DRAIN_TIMEOUT": drain}
         self._settings = {
             "folder": str(self.folder),
             "database": {"NAME": str(connection.settings_dict["NAME"])},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections import Counter
 
 import pytest
@@ -9,8 +11,8 @@ import pytest
 from koan_django.messaging import send_many
 from koan_django.messaging.models import DeadLetter, MessageEvent, QueuedDelivery
 from tests.integration.conftest import Live
-from tests.integration.project.messages import LockingTrouble, Trouble, Work
-from tests.integration.test_workers import address, database
+from tests.integration.project.messages import LockingTrouble, LongWork, Trouble, Work
+from tests.integration.test_workers import address, database, on_both_buses
 from tests.services.waiting import wait_until
 
 
@@ -50,6 +52,86 @@ def test_a_handler_that_never_returns_is_ended_and_its_neighbours_are_unharmed(
     assert any("it ran longer than its time limit of 3 s" in text for text in details("retried"))
     assert {attempt for number, attempt, _ in live.calls() if number not in hanging} == {1}
     assert not QueuedDelivery.objects.exists()
+
+
+#: Each number with what its handler does, and how the message must end.
+ODD = {
+    0: LockingTrouble(0, "fork"),
+    1: Trouble(1, "leave"),
+    2: Trouble(2, "exit_politely"),
+    4: Trouble(4, "grumble"),
+    5: LockingTrouble(5, "close_database"),
+    6: Trouble(6, "close_database"),
+    7: Trouble(7, "start_threads"),
+    8: Trouble(8, "fork", times=1),
+}
+GIVEN_UP = {
+    1: ("WorkerLostError", "the worker's child died while it handled the message: it was killed, ran out of memory,"),
+    2: ("HandlerExitError", "live.trouble asked the interpreter to end: it raised SystemExit(3)."),
+    5: ("ClosedTransactionError", "live.locking closed the database connection inside its transaction: what it had"),
+}
+#: A child that has more, in KiB, is replaced when its batch is over.
+MEMORY = 200_000
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@on_both_buses
+def test_handlers_that_mistreat_their_process_harm_only_their_own_messages(
+    live: Live, request: pytest.FixtureRequest, bus: str
+) -> None:
+    live.use(address(bus, request))
+    worker = live.worker(f"--max-memory-per-child={MEMORY}")
+    send_many(ODD.values())
+    send_many([Work(number) for number in range(10, 20)])
+    good = set(range(20)) - {3, 9, *GIVEN_UP}
+    wait_until(lambda: live.effects().keys() >= good and DeadLetter.objects.count() >= len(GIVEN_UP), 60, "the ends")
+    assert live.effects() == Counter(good)
+    for dead in DeadLetter.objects.all():
+        number = dead.envelope().decode(Trouble if dead.alias == "live.trouble" else LockingTrouble).number
+        kind, text = GIVEN_UP[number]
+        assert (dead.reason, dead.attempt) == ("exhausted", 2)
+        assert dead.error_type.endswith(kind)
+        assert text in dead.error
+    assert "live.locking forked, and the copy came back out of the handler" in worker.output
+    assert "live.trouble forked, and the copy came back out of the handler" in worker.output
+    Trouble(3, "leak").send()  # when nobody else ends a child
+    wait_until(lambda: 3 in live.effects(), 30, "the one that leaks to be handled")
+    [(_, attempt, leaking)] = [call for call in live.calls() if call[0] == 3]
+    assert attempt == 1
+    wait_until(lambda: not is_running(leaking), 30, "the child that leaks to be replaced")
+    assert "not even when I go" in worker.output
+    assert worker.running
+    assert "is not consumed" not in worker.output
+    assert not QueuedDelivery.objects.exists()
+
+
+@pytest.mark.services("rabbitmq")
+@pytest.mark.parametrize("bus", [pytest.param("database", marks=database), "amqp"])
+def test_a_handler_that_takes_longer_than_a_stop_waits_is_handed_to_the_next_worker(
+    live: Live, request: pytest.FixtureRequest, bus: str
+) -> None:
+    """Its worker is still at it when the other gets the message: the inbox sees to it that one of them counts."""
+    live.use(
+        address(bus, request), address("amqp", request), drain=0.2
+    )  # with an event loop it sees the signal at once
+    worker = live.worker(size=1)
+    LongWork(0, seconds=5).send()
+    wait_until(live.calls, 30, "the handler to be called")
+    worker.send(signal.SIGTERM)
+    worker.expect("Batches are still running after the drain", timeout=30)
+    live.worker(size=1)
+    send_many([Work(number) for number in range(1, 5)])
+    live.once(5)
+    wait_until(lambda: not worker.running, 30, "the first worker to end")
+    assert live.effects() == Counter(range(5))
+    assert not DeadLetter.objects.exists()
 
 
 @database

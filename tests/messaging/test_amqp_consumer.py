@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -19,11 +20,12 @@ from koan_django.messaging import burial, send_many
 from koan_django.messaging.buses.amqp import link as links
 from koan_django.messaging.buses.amqp import watchdog
 from koan_django.messaging.buses.amqp.consumer import AmqpConsumer
+from koan_django.messaging.lines import Lane
 from koan_django.messaging.models import DeadLetter, MessageEvent, OutboxMessage
 from koan_django.messaging.worker.runner import BusRunner
 from koan_django.testing import override_koan, static_secrets
 from tests.messaging.conftest import UseBus, running
-from tests.messaging.shop import OrderPlaced, listening
+from tests.messaging.shop import OrderPlaced, StockMoved, listening
 from tests.messaging.wire import Wire
 from tests.services.proxy import Proxy
 from tests.services.rabbitmq import RabbitMQ, Vhost
@@ -305,6 +307,55 @@ def test_a_consumer_that_the_broker_no_longer_serves_connects_again(
         recovers(runner)
         wait_until(settled(9 if others else 10), 20, "the messages to be handled")
     assert not DeadLetter.objects.exists()
+
+
+def test_a_partition_that_the_broker_no_longer_serves_is_consumed_again(
+    use_bus: UseBus, vhost: Vhost, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(watchdog, "PERIOD_SECONDS", 0.2)
+    bus = use_bus(vhost.url, PARTITIONS=1)
+    with listening(StockMoved, group="stock") as arrived, running() as runner:
+        lane = Lane("stock", 0)
+        wait_until(lambda: lane in runner.consumers[0].lines, 20, "the partition to be taken")
+        todo = [lambda consumer: consumer._channels[lane].basic_cancel(f"koan.{lane}")]
+        once_in_the_loop(monkeypatch, todo)
+        queue = bus.names.partition(*lane)
+        wait_until(lambda: f"the broker does not serve the queue '{queue}'" in caplog.text, 20, "it to be noticed")
+        recovers(runner)
+        send_many([StockMoved("one", count) for count in range(5)])
+        wait_until(lambda: len(arrived) == 5, 20, "the messages to be handled")
+    assert [message.count for message, _ in arrived] == list(range(5))
+
+
+def test_a_partition_of_which_somebody_else_is_the_active_consumer_is_waited_for(
+    use_bus: UseBus, vhost: Vhost, wire: Wire, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(watchdog, "PERIOD_SECONDS", 0.1)
+    monkeypatch.setattr(watchdog, "LOOKS_IN_TURNS", 1000)
+    bus = use_bus(vhost.url, PARTITIONS=1)
+    queue, looks = bus.names.partition("stock", 0), Counter[str]()
+    look = watchdog.Watchdog._look
+
+    def counted(self: watchdog.Watchdog, queue: str, window: Any) -> None:
+        look(self, queue, window)
+        looks[queue] += 1
+
+    with listening(StockMoved, group="stock") as arrived:
+        with running():
+            pass  # the queues are declared
+        wire.channel.basic_qos(0, 1, False)
+        wire.channel.basic_consume(queue, callback=lambda _message: None, consumer_tag="frozen")
+        send_many([StockMoved("one", count) for count in range(5)])
+        monkeypatch.setattr(watchdog.Watchdog, "_look", counted)
+        with running() as runner:
+            wait_until(lambda: looks[queue] >= 5, 20, "the watchdog to look")
+            assert finding(runner).status == "healthy"
+            assert "is not consumed" not in caplog.text
+            monkeypatch.setattr(watchdog, "LOOKS_IN_TURNS", 6)  # it may be so for a while, and not for ever
+            wait_until(lambda: f"nothing arrives from the queue '{queue}'" in caplog.text, 20, "it to be noticed")
+            wire.channel.close()
+            wait_until(lambda: len(arrived) == 5, 20, "its turn to come")
+    assert [message.count for message, _ in arrived] == list(range(5))
 
 
 # retries and dead letters that cannot be published

@@ -260,6 +260,23 @@ def test_a_handler_that_breaks_its_transaction_has_not_handled_the_message() -> 
     assert written() == 0
 
 
+@pytest.mark.parametrize("then", [lambda: None, written], ids=["nothing more", "another query"])
+def test_a_handler_that_closes_the_connection_of_its_transaction_has_not_handled_the_message(
+    then: Callable[[], object],
+) -> None:
+    """Django rolls such a transaction back and says nothing."""
+
+    def close(message: OrderPlaced) -> None:
+        write(message)
+        connection.close()
+        then()
+
+    with listening(OrderPlaced, close, group="billing"):
+        (verdict,) = handle("main", "billing", [delivery()])
+    assert (verdict.outcome, verdict.error_type.rpartition(".")[2]) == ("retry", "ClosedTransactionError")
+    assert written() == 0
+
+
 def test_work_that_is_done_is_not_done_again_because_its_trail_cannot_be_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

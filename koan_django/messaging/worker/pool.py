@@ -119,7 +119,7 @@ class CeleryPool:
                 soft_timeout=batch.limits.soft,
                 timeout=batch.limits.hard,
                 callback=lambda verdicts: self._finish(job, verdicts),
-                error_callback=lambda info, *_args, **_kwargs: self._finish(job, _overran(batch, info)),
+                error_callback=lambda info, *_args, **_kwargs: self._finish(job, _overran(job, info)),
             )
         except Exception as error:  # it must not reach Celery's loop, which would end the worker
             logger.exception("A batch was not accepted by the pool")
@@ -138,10 +138,13 @@ class CeleryPool:
             job.done(job.batch, verdicts if isinstance(verdicts, list) else None)
 
 
-def _overran(batch: Batch, info: Any) -> list[Verdict] | None:
-    """Return the verdicts of a batch that was ended by a time limit, or ``None`` when its child died otherwise."""
-    kind = getattr(info, "type", None)
-    if kind not in (TimeLimitExceeded, SoftTimeLimitExceeded):
+def _overran(job: _Job, info: Any) -> list[Verdict] | None:
+    """Return the verdicts of a batch that was ended by a time limit, or ``None`` when its child died otherwise.
+
+    Celery waits before it gives a dead child up, and the time limit may be over meanwhile.
+    """
+    kind, batch = getattr(info, "type", None), job.batch
+    if kind not in (TimeLimitExceeded, SoftTimeLimitExceeded) or getattr(job.result, "_worker_lost", None):
         return None
     emit("messaging.overran", bus=batch.bus, group=batch.group, messages=len(batch.deliveries))
     if len(batch.deliveries) > 1:

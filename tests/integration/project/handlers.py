@@ -42,9 +42,12 @@ def long_work(message: LongWork, context: Context) -> None:
 
 
 def be_trouble(message: Trouble | LockingTrouble, context: Context) -> None:
-    note(f"{message.number} {context.attempt} {os.getpid()}")
+    process = os.getpid()
+    note(f"{message.number} {context.attempt} {process}")
     if message.does and context.attempt <= message.times:
         getattr(troubles, message.does)()
+    if os.getpid() != process:
+        return  # a copy: the connection is that of the other
     Group.objects.create(name=f"{message.number} {uuid.uuid4().hex}")
 
 

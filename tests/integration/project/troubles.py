@@ -37,7 +37,8 @@ def fork() -> None:
 
 
 def leave() -> None:
-    """End the process with no word to anybody."""
+    """End the process with no word to anybody, a moment after Celery has learnt who has the batch."""
+    time.sleep(0.3)
     os._exit(0)
 
 
@@ -51,7 +52,7 @@ _kept: list[bytes] = []
 
 def leak() -> None:
     """Keep what nobody needs."""
-    _kept.append(b"x" * 100_000_000)
+    _kept.append(b"x" * 200_000_000)
 
 
 class _Grumbling:

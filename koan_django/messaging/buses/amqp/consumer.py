@@ -84,7 +84,7 @@ class AmqpConsumer(SharingConsumer):
         self._publishing: Counter[Lane] = Counter()
         self._outlet = Outlet(bus, self.wake)
         self._bridge = DeadLetterBridge(bus)
-        self._watchdog = Watchdog(bus.names)
+        self._watchdog = Watchdog()
         #: Until when a change of credentials waits for handlers at work, while one is under way.
         self._renew_by = 0.0
         #: How many deliveries of each group may be here at once; none while it is not consumed.
@@ -118,7 +118,7 @@ class AmqpConsumer(SharingConsumer):
             if before:
                 self._cancel(group)
             if wanted:
-                self._consume(group, self.bus.names.group(group), wanted)
+                self._consume(group, wanted)
 
     def _wanted(self, group: str) -> int:
         if self.draining.is_set() or self._renew_by or self.gate.is_shut(group):
@@ -143,12 +143,12 @@ class AmqpConsumer(SharingConsumer):
 
     def _prepare(self, source: Source) -> None:
         """Deliveries of the first channel arrive while the second is opened: have a place for them before."""
-        self._windows[source], self._waiting[source] = AckWindow(), deque()
+        self._windows[source], self._waiting[source] = AckWindow(in_turns=isinstance(source, Lane)), deque()
         self._generations[source] = next(self._numbers_of_channels)
         self._channels[source] = self._link.channel()
 
-    def _consume(self, source: Source, queue: str, prefetch: int) -> None:
-        channel = self._channels[source]
+    def _consume(self, source: Source, prefetch: int) -> None:
+        channel, queue = self._channels[source], self._queue(source)
         channel.basic_qos(0, prefetch, False)
         arrived, gone = partial(self._arrived, source, self._generations[source]), partial(cancelled, queue)
         channel.basic_consume(queue, callback=arrived, consumer_tag=f"koan.{source}", on_cancel=gone)
@@ -171,7 +171,7 @@ class AmqpConsumer(SharingConsumer):
 
     def open_lane(self, lane: Lane) -> None:
         self._prepare(lane)
-        self._consume(lane, self.bus.names.partition(*lane), 2 * self.bus.options.batch)
+        self._consume(lane, 2 * self.bus.options.batch)
 
     def close_lane(self, lane: Lane) -> None:
         for known in (self._generations, self._windows, self._waiting, self._publishing):
@@ -232,9 +232,20 @@ class AmqpConsumer(SharingConsumer):
                 if delivery.partition is not None:
                     self._publishing[Lane(delivery.group, delivery.partition)] -= 1
         self._acknowledge()
-        self._watchdog.turn((group, self._windows[group]) for group, prefetch in self._prefetch.items() if prefetch)
+        self._watchdog.turn(self._consumed())
         if self._link.stale and not self.draining.is_set():
             self._renew()
+
+    def _consumed(self) -> dict[str, AckWindow]:
+        """What is consumed now, by the name of the queue."""
+        return {
+            self._queue(source): window
+            for source, window in self._windows.items()
+            if isinstance(source, Lane) or self._prefetch.get(source)
+        }
+
+    def _queue(self, source: Source) -> str:
+        return self.bus.names.partition(*source) if isinstance(source, Lane) else self.bus.names.group(source)
 
     def _renew(self) -> None:
         """Connect with other credentials: once what was fetched is settled, or without waiting longer for it."""

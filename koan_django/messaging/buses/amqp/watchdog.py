@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from amqp.exceptions import NotFound
@@ -10,40 +11,48 @@ from amqp.exceptions import NotFound
 from koan_django.messaging.exceptions import BusUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
-    from .names import Names
     from .window import AckWindow
 
 PERIOD_SECONDS = 10.0
+#: How many queues are asked about in one turn: an answer takes a moment, and deliveries wait meanwhile.
+AT_ONCE = 16
+#: How often a queue may be silent in a row. The broker does not say who of several is the active consumer of a
+#: partition; one that has frozen loses its connection, and with it its turn, before that many looks are over.
+LOOKS, LOOKS_IN_TURNS = 2, 6
 AGAIN = "Nothing: the worker connects again and declares what is missing. If it comes back, look at the broker's log."
 
 
 class Watchdog:
     """Owned by the consuming thread. What it raises makes the consumer connect again, and is said in health."""
 
-    def __init__(self, names: Names) -> None:
-        self._names = names
+    def __init__(self) -> None:
         self._channel: Any = None
         self._due = 0.0
-        #: The last delivery of each group that was silent at the last look.
-        self._silent: dict[str, int] = {}
+        self._left: deque[str] = deque()
+        #: The window and the last delivery of each queue that is silent, and at how many looks it was.
+        self._silent: dict[str, tuple[AckWindow, int, int]] = {}
 
     def open(self, channel: Any) -> None:
         """Ask by a fresh channel."""
         self._channel, self._silent = channel, {}
+        self._left.clear()
         self._due = time.monotonic() + PERIOD_SECONDS
 
-    def turn(self, consumed: Iterable[tuple[str, AckWindow]]) -> None:
-        """Ask about the queue of each group now and then; raises :class:`BusUnavailableError`."""
-        if time.monotonic() < self._due:
-            return
-        for group, window in tuple(consumed):
-            self._look(group, window)
-        self._due = time.monotonic() + PERIOD_SECONDS
+    def turn(self, consumed: Mapping[str, AckWindow]) -> None:
+        """Ask about each consumed queue now and then, some at a time; raises :class:`BusUnavailableError`."""
+        if not self._left:
+            if time.monotonic() < self._due:
+                return
+            self._left.extend(consumed)
+            self._due = time.monotonic() + PERIOD_SECONDS
+        for _ in range(min(AT_ONCE, len(self._left))):
+            queue = self._left.popleft()
+            if queue in consumed:
+                self._look(queue, consumed[queue])
 
-    def _look(self, group: str, window: AckWindow) -> None:
-        queue = self._names.group(group)
+    def _look(self, queue: str, window: AckWindow) -> None:
         try:
             found = self._channel.queue_declare(queue, passive=True)
         except NotFound as error:
@@ -54,16 +63,17 @@ class Watchdog:
                 why="it knows no consumer of it",
                 fix=AGAIN,
             )
-        is_silent = bool(found.message_count) and not len(window)
-        if is_silent and self._silent.get(group) == window.last:
+        before = self._silent.pop(queue, None)
+        if len(window) or not found.message_count:
+            return
+        looks = before[2] + 1 if before is not None and before[:2] == (window, window.last) else 1
+        if looks >= (LOOKS_IN_TURNS if window.in_turns else LOOKS):
             raise BusUnavailableError(
                 f"nothing arrives from the queue {queue!r}",
                 why=f"{found.message_count} messages wait in it, and this worker has room for them",
                 fix=AGAIN,
             )
-        self._silent.pop(group, None)
-        if is_silent:
-            self._silent[group] = window.last
+        self._silent[queue] = (window, window.last, looks)
 
 
 def cancelled(queue: str, _tag: str) -> None:

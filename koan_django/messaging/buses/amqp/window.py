@@ -12,7 +12,9 @@ from itertools import takewhile
 class AckWindow:
     """The unacknowledged tags of a channel, oldest first."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, in_turns: bool = False) -> None:
+        #: Whether of several consumers of the queue one is served at a time.
+        self.in_turns = in_turns
         self._settled: dict[int, bool] = {}
         #: The tag of the last delivery.
         self.last = 0
