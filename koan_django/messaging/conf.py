@@ -64,6 +64,8 @@ class BusOptions:
     prefix: str = "koan"
     #: Whether messages carry the attributes of CloudEvents 1.0 as headers.
     cloudevents: bool = False
+    #: On RabbitMQ, whether urgent messages go first: the queues of groups are classic ones then.
+    priorities: bool = False
     partitions: int = 16
     #: Tenants apart from the others: ``"queues"`` of their own, or the URL of a virtual host or broker of their own.
     tenants: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
@@ -98,6 +100,8 @@ class BusOptions:
             raise ValueError("FAILOVER lists a broker twice, or that of URL")
         if PREFIX.fullmatch(self.prefix) is None or self.prefix.startswith("amq."):
             raise ValueError("PREFIX must be letters, digits, '.', '_' and '-', at most 64, and not begin with 'amq.'")
+        if self.priorities and not self.is_on_rabbitmq:
+            raise ValueError("PRIORITIES is for RabbitMQ: other buses have them anyway, or never")
         if not 1 <= self.partitions <= 1024:
             raise ValueError("PARTITIONS must be between 1 and 1024")
         for name, place in self.tenants.items():

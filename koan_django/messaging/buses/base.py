@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from asgiref.sync import sync_to_async
 
@@ -95,7 +95,7 @@ class Pool(Protocol):
 class Bus(ABC):
     """One configured bus."""
 
-    capabilities: ClassVar[Capabilities]
+    capabilities: Capabilities
 
     def __init__(self, alias: str, options: BusOptions) -> None:
         self.alias = alias

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
@@ -78,6 +78,8 @@ class BrokerBus(Bus):
 
     def __init__(self, alias: str, options: BusOptions) -> None:
         super().__init__(alias, options)
+        if options.priorities:
+            self.capabilities = replace(self.capabilities, priorities=True)
         self.breaker = breaker(f"messaging.{alias}", POLICY, origin=__name__)
         self._gathering = Gathering(self._asend_all)
         #: When health was told that nothing can be published.

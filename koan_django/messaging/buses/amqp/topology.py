@@ -25,6 +25,7 @@ DELIVERY_LIMIT = 100
 #: RabbitMQ 4 has a limit of 20 where none is given, and drops what exceeds it where there are no dead letters.
 NEVER = 2_000_000_000
 DELAY = "koan-delay-"
+HIGHEST_PRIORITY = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +95,9 @@ def _groups_topology(
     for group, members in groups.items():
         patterns = [member.binding for member in members]
         if any(member.ordered for member in members):
-            found += ordered_topology(names, group, patterns, sources, range(options.partitions))
+            found += ordered_topology(names, group, patterns, sources, range(options.partitions), options.priorities)
         else:
-            found += group_topology(names, group, patterns, sources)
+            found += group_topology(names, group, patterns, sources, options.priorities)
     return found
 
 
@@ -112,22 +113,29 @@ def waits(options: BusOptions, groups: Mapping[str, Sequence[Handler]]) -> list[
     return sorted({step for policy in policies for step in policy.steps()})
 
 
-def group_topology(names: Names, group: str, patterns: Iterable[str], sources: Iterable[str]) -> Topology:
+def group_topology(
+    names: Names, group: str, patterns: Iterable[str], sources: Iterable[str], priorities: bool = False
+) -> Topology:
     """Return a group's queue with its bindings, and the queue of its dead letters."""
-    queue = _group_queue(names, group, names.group(group))
+    queue = _plain_queue(names, group, priorities)
     bindings = _bindings(names, group, patterns, sources, queue, "*")
     return Topology(queues=(_dead_queue(names, group), queue), bindings=bindings)
 
 
 def ordered_topology(
-    names: Names, group: str, patterns: Sequence[str], sources: Sequence[str], partitions: Iterable[int]
+    names: Names,
+    group: str,
+    patterns: Sequence[str],
+    sources: Sequence[str],
+    partitions: Iterable[int],
+    priorities: bool = False,
 ) -> Topology:
     """Return the queues of an ordered group: one for each partition, and one for messages that have no key.
 
     The broker gives a partition to one consumer at a time, whoever believes to hold it.
     https://www.rabbitmq.com/docs/consumers#single-active-consumer
     """
-    plain = _group_queue(names, group, names.group(group))
+    plain = _plain_queue(names, group, priorities)
     bindings = _bindings(names, group, patterns, sources, plain, "p")
     found = Topology(queues=(_dead_queue(names, group), plain), bindings=bindings)
     for number in partitions:
@@ -144,6 +152,24 @@ def partition_queue(names: Names, group: str, number: int) -> Queue:
 def _group_queue(names: Names, group: str, name: str, more: Mapping[str, Any] = MappingProxyType({})) -> Queue:
     dead = {"x-dead-letter-routing-key": names.dead(group), "x-delivery-limit": DELIVERY_LIMIT}
     return Queue(name, {**at_least_once(), **dead, **more})
+
+
+def _plain_queue(names: Names, group: str, priorities: bool) -> Queue:
+    """The queue in which the order does not matter. Only a classic queue tells ten priorities apart.
+
+    It is on one node, and has no limit of deliveries; that it dead-letters at most once matters to nobody, since
+    workers publish dead letters themselves.
+    """
+    if not priorities:
+        return _group_queue(names, group, names.group(group))
+    arguments = {
+        "x-queue-type": "classic",
+        "x-max-priority": HIGHEST_PRIORITY,
+        "x-overflow": "reject-publish",
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": names.dead(group),
+    }
+    return Queue(names.group(group), arguments)
 
 
 def _dead_queue(names: Names, group: str) -> Queue:
