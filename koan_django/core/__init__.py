@@ -4,15 +4,17 @@ This face is safe to import before Django is configured; names that lead to mode
 
 Where things live:
 
-- settings: ``conf options section defaults effective policy environment durations suggestions``
+- settings: ``conf options section defaults effective policy environment durations suggestions checks``
 - choices and their reasons: ``election facts choices boot``
-- health: ``health probes reporter doctor examinations overview panels``
-- who, what, when: ``context middleware process clock functions telemetry gauges logs trail audit/``
+- health: ``health probes reporter doctor examinations overview panels gauges``
+- who, what, when: ``context middleware process clock functions telemetry signals logs trail audit/``
 - failing well: ``exceptions classification hints known_failures retry breaker circuits faults``
 - one at a time: ``leases heartbeats stores/``, and work off the request: ``dispatch tasks threads databases``
-- in the database: ``functions inserting``
-- secrets kept out of sight: ``redaction error_pages templating``
-- programs on a laptop: ``development supervisor programs guard console watching celeryapps``
+- in the database: ``models querysets inserting``
+- what apps register and export: ``registry faces appconfig apps``
+- pages and commands: ``admin/ views urls commands tabular texts``
+- secrets kept out of sight: ``redaction rotation error_pages templating``
+- programs on a laptop: ``development supervisor programs guard console watching celeryapps adoption/``
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,22 @@
-"""Typed messages, the groups that handle them, and the buses that carry them."""
+"""Typed messages, the groups that handle them, and the buses that carry them.
+
+Where things live:
+
+- what is sent: ``messages meta markers encoding masking contracts/``
+- how it travels: ``envelope cloudevents cleaning routing``
+- sending: ``sending outbox relay waves``, and who is woken by it: ``notifying listening waking``
+- buses: ``buses/`` (one protocol, a bus for each scheme), ``candidates choices requirements``
+- declaring handlers: ``handlers objections limits``
+- handling: ``consumer worker/ pacing fairness invocation containment middleware awaiting verdicts``
+- in order: ``lines shares sharing stopping``
+- holding handlers: ``gate pausing registering standing``
+- giving up, and trying again: ``burial deadletters replaying editing``
+- what stands on a broker: ``provisioning/``
+- what is seen: ``events trail status asking gauges tallying latency sampling traffic examinations panels watching``
+- in the database: ``models/ querysets``, and what beat fires: ``tasks``
+- pages: ``admin/``
+- settings, errors, the app itself: ``conf checks exceptions apps``
+"""
 
 from typing import TYPE_CHECKING
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,12 @@ def test_no_anchor_is_left_of_what_is_gone() -> None:
     gone = [f"{page.name}: {found}" for found, page in anchors().items() if found.startswith(kinds)]
     gone = [line for line in gone if line.partition(": ")[2] not in ENTRIES]
     assert not gone, "the code does not have these any more:\n" + "\n".join(gone)
+
+
+def test_no_two_decisions_have_one_number() -> None:
+    numbers = Counter(path.name[:4] for path in (ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+    assert len(numbers) > 20
+    assert [number for number, count in numbers.items() if count > 1] == [], "take the next free number"
 
 
 def test_no_sentence_is_missing_behind_an_anchor() -> None:
