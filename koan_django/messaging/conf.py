@@ -40,6 +40,8 @@ GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SOURCE = re.compile(r"[\x21-\x7e]{0,255}")
 LONGEST_DELAY = timedelta(days=366)
+#: What RabbitMQ takes at most, however it is set up.
+LARGEST_BODY = 512 * 1024 * 1024
 MOST_LANES = 64
 _WEB = re.compile(r"https?://", re.IGNORECASE)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -77,6 +79,8 @@ class BusOptions:
     delay_in_broker: timedelta = timedelta(minutes=2)
     #: What must hold on this bus; otherwise ``check`` fails and no worker starts.
     require: tuple[Capability, ...] = ()
+    #: The largest body in bytes, of what is sent and of what is handled.
+    max_body: int = 16 * 1024 * 1024
     batch: int = 50
     lease: timedelta = timedelta(seconds=10)
     poll_interval: timedelta = timedelta(milliseconds=100)
@@ -111,6 +115,8 @@ class BusOptions:
                 raise ValueError(f"TENANTS: {name!r} has 'queues' of its own, or a URL of amqp:// or amqps://")
         if not 0 <= self.tenant_lanes <= MOST_LANES:
             raise ValueError(f"TENANT_LANES must be between 0 and {MOST_LANES}")
+        if not 1024 <= self.max_body <= LARGEST_BODY:
+            raise ValueError(f"MAX_BODY must be between 1024 and {LARGEST_BODY} bytes")
         if not 1 <= self.batch <= 1000:
             raise ValueError("BATCH must be between 1 and 1000")
         if not timedelta(0) <= self.delay_in_broker <= LONGEST_DELAY:

@@ -15,6 +15,10 @@ class UnroutableError(MessagingError):
     """No group receives the message: nobody handles its alias on that bus."""
 
 
+class OversizeMessageError(MessagingError):
+    """A body is larger than its bus may carry: nothing was sent."""
+
+
 class UnreadableMessageError(MessagingError):
     """A body that cannot be read as its type; the text names the path inside the body."""
 

@@ -27,7 +27,7 @@ from .awaiting import wait_for
 from .buses import registry
 from .containment import contained
 from .envelope import Context, Delivery
-from .exceptions import UnhandledMessageError
+from .exceptions import UnhandledMessageError, UnreadableMessageError
 from .handlers import Handler
 from .limits import exceeded, noted
 from .lines import OVER
@@ -127,6 +127,13 @@ def _read(delivery: Delivery, found: Handler | None) -> Any:
             f"the group {delivery.group!r} has no handler for {delivery.envelope.alias!r}",
             why="the handler was removed, or this worker runs other code than the sender",
             fix="Deploy the handler and replay the dead letter.",
+        )
+    size, most = len(delivery.envelope.body), registry.get(delivery.bus).options.max_body
+    if size > most:
+        raise UnreadableMessageError(
+            f"the body of this {delivery.envelope.alias} is not read",
+            why=f"it has {size} bytes, and MAX_BODY of the bus {delivery.bus!r} is {most}",
+            fix="Have the sender store what is large; or raise MAX_BODY, and replay the dead letter.",
         )
     return delivery.envelope.decode(found.message) if found.message else delivery.envelope
 

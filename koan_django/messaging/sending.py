@@ -18,6 +18,7 @@ from .buses import registry
 from .conf import options
 from .encoding import encode
 from .envelope import Envelope, Receipt
+from .exceptions import OversizeMessageError
 from .routing import partition_of, routing_key
 from .watching import Sent, tell, watchers
 
@@ -123,6 +124,12 @@ def wrap(
     body = encode(message)
     key = meta.partition_key(message)
     chosen = registry.get(bus).options
+    if len(body) > chosen.max_body:
+        raise OversizeMessageError(
+            f"this {type(message).__name__} cannot be sent",
+            why=f"its body has {len(body)} bytes, and MAX_BODY of the bus {bus!r} is {chosen.max_body}",
+            fix="Store what is large, and send its key; or raise MAX_BODY.",
+        )
     partition = None if key is None else partition_of(key, chosen.partitions)
     identifier = identifier or new_id()
     headers = _headers(message, correlation_id or correlation.current() or identifier, key)

@@ -54,6 +54,7 @@ def test_a_url_that_names_no_bus_is_refused_and_not_shown(url: str, expected: st
         ("PARTITIONS", 0, "PARTITIONS must be between 1 and 1024"),
         ("PARTITIONS", 1025, "PARTITIONS must be between 1 and 1024"),
         ("BATCH", 0, "BATCH must be between 1 and 1000"),
+        ("MAX_BODY", 100, "MAX_BODY must be between 1024 and 536870912 bytes"),
         ("LEASE", 1, "LEASE must be at least 2 s"),
         ("POLL_INTERVAL", 0.001, "POLL_INTERVAL must be at least 5 ms"),
         ("CONFIRM_TIMEOUT", 0, "CONFIRM_TIMEOUT must be at least 100 ms"),

@@ -6,13 +6,14 @@ import argparse
 import random
 import sys
 
-from . import messaging, partitions, publishing, replays
+from . import messaging, partitions, publishing, replays, restarts
 
 AREAS = {
     "messaging": messaging.soak,
     "partitions": partitions.soak,
     "publishing": publishing.soak,
     "replays": replays.soak,
+    "restarts": restarts.soak,
 }
 
 

@@ -14,7 +14,9 @@ from koan_django.core import PermanentError, correlation, tenant
 from koan_django.inbox.models import InboxEntry
 from koan_django.messaging import Envelope, UnroutableError, deadletters, send_many, sending
 from koan_django.messaging.buses.broker import BrokerBus
+from koan_django.messaging.exceptions import OversizeMessageError
 from koan_django.messaging.models import DeadLetter, MessageEvent
+from koan_django.testing import override_koan
 from tests.messaging.shop import OrderPaid, OrderPlaced, StockMoved, listening
 
 from .conftest import Rig
@@ -166,6 +168,32 @@ def test_an_unreadable_message_is_parked_with_its_reason_and_its_neighbours_are_
     assert numbers(arrived) == [2]
     assert set(DeadLetter.objects.values_list("reason", flat=True)) == {"unreadable"}
     assert "$.number" in DeadLetter.objects.get(message_id="bad-18").error
+
+
+def test_an_oversize_body_is_refused_before_anything_is_stored_and_parked_where_it_arrives_all_the_same(
+    rig: Rig,
+) -> None:
+    large = OrderPlaced(1, note="x" * 2000)
+    envelope = sending.wrap(large, "main")  # as by a stranger, or a sender with other settings
+    with (
+        override_koan(MESSAGING={"BUSES": {"main": rig.settings | {"MAX_BODY": 1024}}}),
+        listening(OrderPlaced, group="billing") as arrived,
+        listening("order.#", group="audit") as patterns,
+        rig.running(),
+    ):
+        with pytest.raises(
+            OversizeMessageError, match=r"its body has \d+ bytes, and MAX_BODY of the bus 'main' is 1024"
+        ):
+            large.send()
+        assert not MessageEvent.objects.exists()
+        rig.bus.send([envelope], None)
+        OrderPlaced(2).send()
+        rig.until(lambda: arrived and patterns and DeadLetter.objects.count() == 2, "the dead letters and the message")
+    assert numbers(arrived) == [2]
+    assert len(patterns) == 1
+    for dead in DeadLetter.objects.all():
+        assert (dead.reason, bytes(dead.body)) == ("unreadable", envelope.body)
+        assert "MAX_BODY of the bus 'main' is 1024" in dead.error
 
 
 def test_a_message_without_a_handler_is_parked(rig: Rig) -> None:
