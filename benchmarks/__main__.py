@@ -8,6 +8,8 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
+import traceback
 from contextlib import ExitStack
 
 from . import report
@@ -39,12 +41,15 @@ def _run(area: str, wanted: str, rounds: int | None) -> int:
         _prepare()
         loads = [report.load()]
         cases: list[Case] = [case for case in module.cases() if wanted in case.name]
-        outcomes = [_measured(area, case, rounds) for case in cases]
+        outcomes = [found for case in cases if (found := measured(area, case, rounds)) is not None]
         loads.append(report.load())
     print(f"\n{report.table(area, outcomes)}\n")
     if not wanted:
         report.keep(area, outcomes, loads)
-    return 0 if all(outcome.reached for outcome in outcomes) else 1
+    failed = len(cases) - len(outcomes)
+    if failed:
+        print(f"{failed} of {len(cases)} cases could not be measured, see above", file=sys.stderr)
+    return 0 if not failed and all(outcome.reached for outcome in outcomes) else 1
 
 
 def _prepare() -> None:
@@ -55,10 +60,17 @@ def _prepare() -> None:
     call_command("migrate", run_syncdb=True, verbosity=0)
 
 
-def _measured(area: str, case: Case, rounds: int | None) -> Outcome:
+def measured(area: str, case: Case, rounds: int | None = None) -> Outcome | None:
+    """Return the outcome, or ``None`` for a case that failed: it must not cost the others theirs."""
     print(f"{area}:{case.name} ", end="", file=sys.stderr, flush=True)
-    outcome = measure(case, rounds)
-    print(f"{outcome.ratio:.2f}", file=sys.stderr)
+    began = time.monotonic()
+    try:
+        outcome = measure(case, rounds)
+    except Exception:
+        print("FAILED", file=sys.stderr)
+        traceback.print_exc()
+        return None
+    print(f"{outcome.ratio:.2f} ({time.monotonic() - began:.0f} s)", file=sys.stderr)
     return outcome
 
 

@@ -30,7 +30,8 @@ class Case:
 
     ``name`` is what is done, with whom it is compared, and which variant, joined by slashes. ``goal`` is the least
     ratio that is good enough: ours over the peer's for rates (``unit`` ends in ``/s``), the peer's over ours otherwise.
-    ``sides`` prepares both and yields ours and the peer's. ``note`` says how the work was made the same.
+    ``sides`` prepares both and yields ours and the peer's. ``note`` says how the work was made the same. A goal of
+    0 is none: the ratio is only told.
     """
 
     name: str
@@ -42,6 +43,8 @@ class Case:
     rounds: int = 7
     #: Whether a turn is the same amount of work on both sides, so that its processor time can be compared as well.
     with_cpu: bool = True
+    #: Whether one turn of each goes first and does not count. A side that starts a process each time is cold each time.
+    warm: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +74,9 @@ class Outcome:
 
 
 def measure(case: Case, rounds: int | None = None) -> Outcome:
-    """Run one turn of each for warmth, then ``rounds`` turns of both, one after the other."""
+    """Run one turn of each for warmth, if the case wants it, then ``rounds`` turns of both, one after the other."""
     with case.sides() as (ours, peer):
-        for side in (ours, peer):
+        for side in (ours, peer) if case.warm else ():
             side()
         turns = [(_turn(ours), _turn(peer)) for _ in range(rounds or case.rounds)]
     return Outcome(case, [one for one, _ in turns], [other for _, other in turns])

@@ -60,7 +60,7 @@ def _row(area: str, outcome: Outcome) -> tuple[str, ...]:
         f"{middle(outcome.peer):.4g}",
         case.unit,
         f"{outcome.ratio:.2f}",
-        f"{case.goal:g}",
+        f"{case.goal:g}" if case.goal else "",
         "" if cpu is None else f"{cpu:.2f}",
         "" if outcome.reached else "MISSED",
     )

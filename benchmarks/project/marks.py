@@ -13,13 +13,18 @@ from contextlib import contextmanager
 
 _PORT = int(os.environ.get("BENCH_MARKS", "0"))
 _MARKED = frozenset(map(int, os.environ.get("BENCH_MARKED", "").split()))
+_sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
 
 def mark(number: int) -> None:
     """Tell the time if the message is one of those."""
     if number in _MARKED:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-            sender.sendto(f"{number} {time.time()}".encode(), ("127.0.0.1", _PORT))
+        tell(number)
+
+
+def tell(number: int) -> None:
+    """Tell the time."""
+    _sender.sendto(f"{number} {time.time()}".encode(), ("127.0.0.1", _PORT))
 
 
 class Listener:
@@ -44,5 +49,6 @@ class Listener:
 def listening(*numbers: int) -> Iterator[Listener]:
     """Hear when a worker comes to each of ``numbers``."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as heard:
+        heard.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
         heard.bind(("127.0.0.1", 0))
         yield Listener(heard, numbers)

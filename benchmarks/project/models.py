@@ -8,3 +8,10 @@ class Handled(models.Model):
 
     key = models.CharField(max_length=64, unique=True)
     at = models.DateTimeField(auto_now_add=True)
+
+
+class Row(models.Model):
+    """What a handler writes about its message."""
+
+    number = models.BigIntegerField()
+    at = models.DateTimeField(auto_now_add=True)

@@ -3,12 +3,17 @@
 from celery import shared_task
 from django.db import transaction
 
-from .marks import mark
+from .marks import mark, tell
 
 
 @shared_task(name="bench.empty", ignore_result=True)
 def empty(number: int, text: str) -> None:
     mark(number)
+
+
+@shared_task(name="bench.hop", ignore_result=True)
+def hop(number: int, text: str) -> None:
+    tell(number)
 
 
 @shared_task(name="bench.once", ignore_result=True, acks_late=True, bind=True)

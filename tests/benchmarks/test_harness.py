@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks import report
-from benchmarks.__main__ import main
+from benchmarks.__main__ import main, measured
 from benchmarks.harness import Case, Outcome, Side, measure
 
 
@@ -43,6 +44,18 @@ def test_both_take_turns_after_one_that_does_not_count() -> None:
     assert len(found.ours) == len(found.peer) == 2
 
 
+def test_who_is_cold_each_time_has_no_turn_for_warmth() -> None:
+    found = measure(replace(case([1, 2], [3, 4]), warm=False), rounds=2)
+    assert [turn.value for turn in found.ours] == [1, 2]
+    assert [turn.value for turn in found.peer] == [3, 4]
+
+
+def test_a_case_that_fails_costs_the_others_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert measured("area", case([0], [0])) is None, "there is no second turn"
+    assert "StopIteration" in capsys.readouterr().err
+    assert measured("area", case([0, 1], [0, 4]), rounds=1) is not None
+
+
 @pytest.mark.parametrize(
     ("unit", "ours", "peer", "ratio"), [("ms", 2, 6, 3), ("us", 6, 2, 1 / 3), ("MB/s", 6, 2, 3), ("msg/s", 2, 6, 1 / 3)]
 )
@@ -63,6 +76,15 @@ def test_the_table_names_what_was_missed() -> None:
     assert lines[1].startswith("area:work/peer")
     assert lines[1].endswith("MISSED")
     assert "MISSED" not in lines[2]
+
+
+def test_without_a_goal_nothing_is_missed() -> None:
+    told = outcome(9, 1, goal=0)
+    assert told.reached
+    row = report.table("area", [told]).splitlines()[1].split()
+    assert row[:5] == ["area:work/peer", "9", "1", "ms", "0.11"]
+    assert "MISSED" not in row
+    assert "0" not in row
 
 
 def test_the_medians_are_kept_raw_and_every_turn_beside_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

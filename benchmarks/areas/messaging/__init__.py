@@ -1,14 +1,14 @@
-"""Messaging: confirmed publishes, and a worker that empties a queue."""
+"""Messaging: confirmed publishes, a worker that empties a queue, and the way from one to the other."""
 
 from __future__ import annotations
 
 from benchmarks.harness import Case
 
-from . import consuming, publishing
+from . import consuming, hops, publishing
 
 SERVERS = ("postgres", "rabbitmq")
 
 
 def cases() -> list[Case]:
     """Return the cases."""
-    return [*publishing.cases(), *consuming.cases()]
+    return [*publishing.cases(), *consuming.cases(), *hops.cases()]

@@ -2,130 +2,177 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import Case, Side, Turn
-from benchmarks.usage import processor_time
-from tests.services.process import Process
-from tests.services.waiting import wait_until
+from benchmarks.harness import Case, Side
 
-from .queues import TEXT, declare, declared, waiting
+from .queues import declare, declared
+from .workers import BARE, Worker, celery, drained, fill_celery, fill_dramatiq, fill_ours, fill_plain
 
-ROOT = Path(__file__).parents[3]
 #: Messages of a drain: so many that it takes seconds.
-MANY, SOME = 8000, 2000
+MANY, FEWER, SOME = 8000, 4000, 2000
+#: Celery's prefetch multiplier: the better one is taken.
+MULTIPLIERS = ("1", "128")
+#: What dramatiq has prefetched for its threads; its default of two for each was slower.
+_DRAMATIQ_PREFETCH = "128"
+_WITH_INBOX = {"BENCH_TRAIL": "off", "BENCH_INBOX": "1"}
+
+#: Declares what a worker needs over a channel, and says how it is started.
+Prepare = Callable[[Any], Worker]
+
 _CONSUME = (
-    "A queue is filled with messages of 1 KB, then an ordinary Celery worker (prefork, 2 children) with the settings of"
-    " the Django project starts; timed behind the first eighth of the messages, when its pool is warm. "
+    "A queue is filled with persistent messages of 1 KB, then a worker starts; timed behind the first eighth of the"
+    " messages, when it is warm. "
+)
+_EMPTY = (
+    _CONSUME
+    + "Nothing is done and nothing is kept, no database is touched. Ours is a Celery worker with the settings of"
+    " a Django project, {pool}; its messages stand in a quorum queue, the only kind that a worker declares, are decoded"
+    " into their class, and are acknowledged after they ran. "
+)
+_CELERY = (
+    "Celery's tasks stand in a {kind} queue and are acknowledged before they run, its default; prefork, 2 children, of"
+    " the prefetch multipliers 1 and 128 the one that was faster in a turn before."
+)
+_FASTSTREAM = (
+    "FastStream's messages stand in a classic queue, the kind that it declares, are decoded into a msgspec class by its"
+    " msgspec serializer, and are acknowledged after they ran; 256 are prefetched."
+)
+_DRAMATIQ = (
+    "dramatiq's messages stand in a classic queue, the kind that it declares, and are acknowledged after they ran; one"
+    f" process with 8 threads, its default middleware, {_DRAMATIQ_PREFETCH} prefetched."
+)
+_ONCE = (
+    "Prefork, 2 children. Both handle a redelivered message once: Celery's task acknowledges late and does"
+    " get_or_create of its id in a transaction; ours has the inbox, and keeps a row about each message besides."
+    " PostgreSQL with fsync, quorum queues on both sides."
+)
+_ROW = (
+    "Both are ours: prefork, 2 children, quorum queues, acknowledged after the commit, the inbox on and TRAIL off,"
+    " PostgreSQL with fsync. One handler gets up to 50 messages and writes a row for each in one transaction by one"
+    " bulk_create; the other gets a message at a time and creates its row in a transaction of its own."
 )
 
 
 def cases() -> list[Case]:
     """Return the cases."""
-    celery = f"Celery {version('celery')}"
+    celery_name, faststream, dramatiq = (
+        f"{name} {version(name.lower())}" for name in ("Celery", "FastStream", "dramatiq")
+    )
+    prefork = _EMPTY.format(pool="prefork, 2 children")
+    one_process = _EMPTY.format(pool="the threads pool with 2 threads, so one process as on the other side")
     return [
-        Case(
-            name="consume-empty/celery/prefork/classic",
-            peer_name=celery,
-            unit="msg/s",
-            goal=2,
-            sides=partial(_draining, {"BENCH_TRAIL": "off", "BENCH_INBOX": "0"}, "empty", "classic", MANY),
-            rounds=3,
-            note=_CONSUME + "Nothing is done and nothing is kept, no database is touched. Celery's tasks stand in a"
-            " classic queue and are acknowledged before they run, its default; our messages stand in a quorum queue,"
-            " the only kind that we declare, are acknowledged after they ran, and are decoded into their class.",
+        *(
+            _case(
+                f"consume-empty/celery/prefork/{kind}",
+                celery_name,
+                4,
+                partial(_draining, prepare_ours(), partial(prepare_celery, kind), MANY, FEWER),
+                prefork + _CELERY.format(kind=kind),
+            )
+            for kind in ("classic", "quorum")
         ),
-        Case(
-            name="consume-once/celery/prefork/quorum",
-            peer_name=celery,
-            unit="msg/s",
-            goal=0.7,
-            sides=partial(_draining, {"BENCH_TRAIL": "all", "BENCH_INBOX": "1"}, "once", "quorum", SOME),
-            rounds=3,
-            note=_CONSUME + "Both handle a redelivered message once: Celery's task acknowledges late and does"
-            " get_or_create of its id in a transaction; ours has the inbox, and keeps a row about each message besides."
-            " PostgreSQL with fsync, quorum queues on both sides.",
+        _case(
+            "consume-empty/faststream",
+            faststream,
+            2,
+            partial(_draining, prepare_ours(pool="threads"), prepare_faststream, MANY, MANY),
+            one_process + _FASTSTREAM,
+        ),
+        _case(
+            "consume-empty/dramatiq/threads",
+            dramatiq,
+            2,
+            partial(_draining, prepare_ours(pool="threads"), _dramatiq, MANY, FEWER),
+            one_process + _DRAMATIQ,
+        ),
+        _case(
+            "consume-row/batch-50/single",
+            "ours, one message at a time",
+            3,
+            partial(_draining, prepare_ours(_WITH_INBOX, "rows"), prepare_ours(_WITH_INBOX, "row"), FEWER, SOME),
+            _CONSUME + _ROW,
+        ),
+        _case(
+            "consume-once/celery/prefork/quorum",
+            celery_name,
+            0.7,
+            partial(_draining, prepare_ours({"BENCH_TRAIL": "all", "BENCH_INBOX": "1"}), _once, SOME, SOME),
+            _CONSUME + _ONCE,
         ),
     ]
 
 
+def _case(name: str, peer: str, goal: float, sides: Callable[[], Any], note: str) -> Case:
+    return Case(name=name, peer_name=peer, unit="msg/s", goal=goal, sides=sides, note=note, rounds=3, warm=False)
+
+
 @contextmanager
-def _draining(variables: dict[str, str], task: str, queue_type: str, count: int) -> Iterator[tuple[Side, Side]]:
+def _draining(ours: Prepare, peer: Prepare, many: int, peers: int) -> Iterator[tuple[Side, Side]]:
+    """Both empty their queues, ``many`` messages and ``peers``."""
     from django.conf import settings
     from kombu import Connection
 
     with Connection(settings.AMQP_URL) as connection:
         channel = connection.default_channel
-        queue = declared(channel)
-        tasks = declare(channel, f"tasks.{queue_type}", queue_type)
-
-        def ours() -> Turn:
-            channel.queue_purge(queue)
-            _fill_ours(count)
-            return _drained(channel, queue, count, ["-A", "benchmarks.project.ours"], variables)
-
-        def peer() -> Turn:
-            channel.queue_purge(tasks)  # a worker that stops gives back what it had fetched
-            _fill_peer(task, tasks, count)
-            return _drained(channel, tasks, count, ["-A", "benchmarks.project.peer", "-Q", tasks], variables)
-
-        yield ours, peer
+        mine, other = ours(channel), peer(channel)
+        yield partial(drained, channel, mine, many), partial(drained, channel, other, peers)
 
 
-def _fill_ours(count: int) -> None:
-    from benchmarks.project.messages import Empty
-    from koan_django.messaging.buses import registry
-    from koan_django.messaging.sending import wrap
-
-    envelopes = [wrap(Empty(number=number, text=TEXT), "main") for number in range(count)]
-    outcomes = registry.get("main").publish(envelopes)
-    assert {outcome.state for outcome in outcomes} == {"confirmed"}
+# ours
 
 
-def _fill_peer(task: str, queue: str, count: int) -> None:
-    from benchmarks.project import tasks
-    from benchmarks.project.peer import app
+def prepare_ours(variables: dict[str, str] = BARE, handler: str = "empty", pool: str = "prefork") -> Prepare:
+    def prepare(channel: Any) -> Worker:
+        return Worker(
+            words=celery("ours", pool=pool),
+            queue=declared(channel),
+            fill=fill_ours,
+            variables=variables | {"BENCH_HANDLER": handler},
+        )
 
-    with app.producer_pool.acquire() as producer:
-        for number in range(count):
-            getattr(tasks, task).apply_async((number, TEXT), queue=queue, producer=producer)
-
-
-def _drained(channel: Any, queue: str, count: int, app: list[str], variables: dict[str, str]) -> Turn:
-    """Let a worker empty ``queue``; measure how many messages a second it handles."""
-    from benchmarks.project.marks import listening
-
-    left = partial(waiting, channel, queue)
-    first, last = count // 8, count - 1
-    wait_until(lambda: left() == count, 60, "the queue to be full")
-    with listening(first, last) as marks, _working(app, variables | marks.environment) as worker:
-        began = marks.time_of(first, timeout=60)
-        before = processor_time(worker.pid)
-        ended = marks.time_of(last, timeout=180)
-        cpu = processor_time(worker.pid) - before
-        wait_until(lambda: left() == 0, 10, "the queue to be empty")
-    return Turn((last - first) / (ended - began), cpu)
+    return prepare
 
 
-@contextmanager
-def _working(app: list[str], variables: dict[str, str]) -> Iterator[Process]:
-    name = uuid.uuid4().hex
-    # Not the usual node name, or two workers of one machine would have the same.
-    words = [*app[:2], "worker", *app[2:], "-c", "2", "-l", "warning", "-n", f"{name}@bench"]
-    log = Path(os.environ["BENCH_DIR"]) / f"{name}.log"
-    worker = Process("worker", [sys.executable, "-m", "celery", *words], log, env=os.environ | variables, cwd=ROOT)
-    try:
-        yield worker
-    except (AssertionError, TimeoutError) as error:
-        error.add_note(worker.tail())
-        raise
-    finally:
-        worker.stop()
+# the peers
+
+
+def prepare_celery(kind: str, channel: Any) -> Worker:
+    """Return a worker with the better prefetch multiplier."""
+    queue = declare(channel, f"tasks.{kind}", kind)
+    workers = [
+        Worker(
+            words=celery("peer", "-Q", queue),
+            queue=queue,
+            fill=partial(fill_celery, "empty", queue),
+            variables={"BENCH_PREFETCH": multiplier},
+        )
+        for multiplier in MULTIPLIERS
+    ]
+    return max(workers, key=lambda worker: drained(channel, worker, FEWER // 2).value)
+
+
+def _once(channel: Any) -> Worker:
+    queue = declare(channel, "tasks.quorum", "quorum")
+    return Worker(words=celery("peer", "-Q", queue), queue=queue, fill=partial(fill_celery, "once", queue))
+
+
+def prepare_faststream(channel: Any) -> Worker:
+    queue = declare(channel, "stream", "classic")
+    return Worker(words=["benchmarks.project.streaming"], queue=queue, fill=partial(fill_plain, queue))
+
+
+def _dramatiq(channel: Any) -> Worker:
+    from benchmarks.project.actors import empty
+
+    empty.broker.declare_queue(empty.queue_name, ensure=True)
+    return Worker(
+        words=["dramatiq", "benchmarks.project.actors", "-p", "1", "-t", "8", "--skip-logging"],
+        queue=empty.queue_name,
+        fill=fill_dramatiq,
+        variables={"dramatiq_queue_prefetch": _DRAMATIQ_PREFETCH},
+    )

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -17,12 +18,13 @@ from benchmarks.harness import Case, Side, seconds_each
 
 from .queues import TEXT, declare, declared, waiting
 
-#: Messages of a turn: one after the other, by a peer that waits for each, and many at once.
-ONE, SLOW, MANY = 300, 300, 4000
+#: Messages of a turn: one after the other, by a peer that waits for each, delayed by it, and many at once. The delayed
+#: ones must all be there before the first is due.
+ONE, SLOW, DELAYED, MANY = 300, 300, 150, 4000
 #: Gathered publishes of FastStream: more of them at once were slower.
 GATHERED = 256
 WINDOW = 1024
-Publish = Callable[[], object]
+Publish = Callable[..., object]
 _EACH = (
     "Messages of 1 KB, JSON, persistent, confirmed by the broker each, to a {kind} queue, from one thread. Ours are"
     " mandatory and return a receipt each. "
@@ -55,6 +57,10 @@ def cases() -> list[Case]:
         _case("publish-many/faststream", faststream, 3, partial(many, _faststream), _FASTSTREAM),
         _case("publish-many-async/faststream", faststream, 3, partial(_many, _asend, _faststream), _ASYNC),
         _case("publish-many/pyamqp-pipelined", amqp, 0.83, partial(many, _pipelined), _PIPELINED),
+        *(
+            _case(f"publish-delayed/celery/{seconds}s", celery, 10, partial(_delayed, seconds), _DELAYED, rounds=5)
+            for seconds in (8, 64)
+        ),
     ]
 
 
@@ -67,6 +73,13 @@ _PIPELINED = (
     _OFF
     + f"Ours by one send_many; py-amqp with {WINDOW} unconfirmed at most, the same bytes each time, no id, no headers,"
     " no mandatory, and nothing returned to the caller."
+)
+
+
+_DELAYED = (
+    _OFF + "Ours by one send_many with delay=, on the ladder of quorum queues in the broker; Celery by apply_async with"
+    " countdown= and its native delayed delivery on quorum queues, with confirm_publish, its producer kept. Both are"
+    " found in the queue in which they wait."
 )
 
 
@@ -115,6 +128,18 @@ def _many(
 
 
 @contextmanager
+def _delayed(seconds: int) -> Iterator[tuple[Side, Side]]:
+    """Both publish what is due in ``seconds``, a power of two, so that it waits in one queue."""
+    from koan_django.messaging.buses import registry
+
+    level = seconds.bit_length() - 1
+    with _broker("off", "quorum") as (channel, _), _celery_delayed(seconds) as publish:
+        ours, peer = registry.get("main").names.delay(level), f"celery_delayed_{level}"
+        send = partial(_send_many, delay=timedelta(seconds=seconds))
+        yield partial(_rate, channel, ours, send, MANY), partial(_rate, channel, peer, publish, DELAYED)
+
+
+@contextmanager
 def _broker(trail: str, kind: str) -> Iterator[tuple[Any, str]]:
     """Yield a channel of the benchmark's own and the name of our queue; the peer's is called ``peer``."""
     from django.conf import settings
@@ -143,7 +168,8 @@ def _rate(channel: Any, queue: str, publish: Callable[[int], object], count: int
     began = time.perf_counter()
     publish(count)
     took = time.perf_counter() - began
-    assert waiting(channel, queue) == count
+    found = waiting(channel, queue)
+    assert found == count, f"{found} of {count} are in {queue} after {took:.1f} s"
     channel.queue_purge(queue)
     return count / took
 
@@ -151,11 +177,11 @@ def _rate(channel: Any, queue: str, publish: Callable[[int], object], count: int
 # ours
 
 
-def _send_many(count: int) -> object:
+def _send_many(count: int, delay: timedelta | None = None) -> object:
     from benchmarks.project.messages import Empty
     from koan_django.messaging import send_many
 
-    return send_many(Empty(number=number, text=TEXT) for number in range(count))
+    return send_many((Empty(number=number, text=TEXT) for number in range(count)), delay=delay)
 
 
 def _asend(count: int) -> object:
@@ -204,6 +230,24 @@ def _celery() -> Iterator[tuple[Callable[[int], object], int]]:
 
     with app.connection_for_write() as connection, app.amqp.Producer(connection) as producer:
         yield publish, SLOW
+
+
+@contextmanager
+def _celery_delayed(seconds: int) -> Iterator[Publish]:
+    from kombu.transport.native_delayed_delivery import declare_native_delayed_delivery_exchanges_and_queues
+
+    from benchmarks.project.peer import app
+    from benchmarks.project.tasks import empty
+
+    app.conf.broker_transport_options = {"confirm_publish": True}
+
+    def publish(count: int) -> None:
+        for number in range(count):
+            empty.apply_async((number, TEXT), queue="delayed", countdown=seconds, producer=producer)
+
+    with app.connection_for_write() as connection, app.amqp.Producer(connection) as producer:
+        declare_native_delayed_delivery_exchanges_and_queues(connection, "quorum")
+        yield publish
 
 
 @contextmanager

@@ -11,16 +11,14 @@ TEXT = "x" * 1000
 def declared(channel: Any, queue_type: str = "quorum") -> str:
     """Declare what a worker would, empty; a classic queue is one that it would not. Return the queue's name."""
     from koan_django.messaging.buses import registry
-    from koan_django.messaging.buses.amqp.topology import Topology, group_topology, main_exchange
     from koan_django.messaging.buses.amqp.topology import declare as declare_all
 
-    names = registry.get("main").names
+    bus = registry.get("main")
+    names = bus.names
     queue: str = names.group("bench")
     channel.queue_delete(queue)
-    declare_all(channel, Topology((main_exchange(names),)))
-    if queue_type == "quorum":
-        declare_all(channel, group_topology(names, "bench", ["bench.empty"], [names.exchange]))
-    else:
+    declare_all(channel, bus.topology())
+    if queue_type != "quorum":
         declare(channel, queue, queue_type)
         channel.queue_bind(queue, names.exchange, "bench.empty.*")
     return queue
