@@ -159,6 +159,10 @@ class BusOptions:
         """Whether the URL leads to RabbitMQ."""
         return self.scheme in _BROKERS
 
+    def has_broker(self, name: str) -> bool:
+        """Whether a tenant has a virtual host or a broker of its own."""
+        return self.tenants.get(name, QUEUES) != QUEUES
+
     @property
     def undivided(self) -> BusOptions:
         """The same for a bus on which all tenants share everything."""

@@ -11,6 +11,7 @@ from koan_django.core import faults
 from koan_django.core.retry import RetryPolicy
 
 from . import events
+from .conf import options
 from .envelope import Receipt
 from .notifying import notify
 from .querysets import available
@@ -24,15 +25,20 @@ if TYPE_CHECKING:
 
 #: Messages of one key share a lane. The number is part of stored rows and does not change.
 LANES = 64
+#: Tenants with a broker of their own have lanes of their own: a lane waits for what its broker does not take.
+_TENANTS = 500
 #: How long a message waits after a failed publish: 1 s, 2 s, … 60 s, without end.
 BACKOFF = RetryPolicy(max_attempts=1_000_000, first_delay=timedelta(seconds=1), max_delay=timedelta(seconds=60))
 
 _BEFORE_COMMIT = faults.point("messaging.outbox.before_commit")
 
 
-def lane_of(envelope: Envelope) -> int:
+def lane_of(bus: str, envelope: Envelope) -> int:
     """Return the lane of a message: that of its partition key, else of its id."""
-    return partition_of(envelope.partition_key or envelope.id, LANES)
+    lane = partition_of(envelope.partition_key or envelope.id, LANES)
+    if not options().buses[bus].has_broker(envelope.tenant):
+        return lane
+    return LANES * (1 + partition_of(envelope.tenant, _TENANTS)) + lane
 
 
 def must_store(bus: str, envelopes: Sequence[Envelope]) -> bool:
@@ -44,7 +50,7 @@ def must_store(bus: str, envelopes: Sequence[Envelope]) -> bool:
 
     if connections[router.db_for_write(OutboxMessage)].in_atomic_block:
         return True
-    lanes = {lane_of(envelope) for envelope in envelopes if envelope.partition_key}
+    lanes = {lane_of(bus, envelope) for envelope in envelopes if envelope.partition_key}
     return bool(lanes) and OutboxMessage.objects.all().primary().ahead(bus, lanes).exists()
 
 
@@ -53,7 +59,7 @@ def store(bus: str, envelopes: Sequence[Envelope], due: Due, error: str = "") ->
     from .models import OutboxMessage
 
     rows = [
-        OutboxMessage.holding(bus, each, lane=lane_of(each), last_error=error[:500], **available(due))
+        OutboxMessage.holding(bus, each, lane=lane_of(bus, each), last_error=error[:500], **available(due))
         for each in envelopes
     ]
     with transaction.atomic(using=router.db_for_write(OutboxMessage)):

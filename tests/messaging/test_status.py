@@ -120,7 +120,9 @@ def test_the_command_says_nothing_is_wrong_or_what_is(use_bus: UseBus) -> None:
         text, code = told("--format", "json")
     found = json.loads(text)
     assert code == 1
-    assert found["buses"][0]["groups"] == [{"group": "billing", "waiting": 1, "in_progress": 0, "consumers": None}]
+    assert found["buses"][0]["groups"] == [
+        {"group": "billing", "waiting": 1, "in_progress": 0, "consumers": None, "apart": {}}
+    ]
     assert (found["handlers"][0]["state"], found["dead_letters"]) == ("paused", 0)
     assert any("billing.open is paused" in trouble for trouble in found["troubles"])
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import transaction
 
 from koan_django.core.context import tenant
 from koan_django.messaging import send_many
@@ -258,6 +259,32 @@ def test_a_tenants_broker_that_is_away_keeps_no_other_waiting_and_loses_nothing(
             OutboxMessage.objects.update(available_at="2020-01-01T00:00Z")
             wait_until(lambda: len(arrived) == 7, 60, "those of the tenant")
     assert Counter(context.tenant for _, context in arrived) == {"": 4, "globex": 3}
+
+
+@services
+@stored
+def test_a_key_of_a_tenant_whose_broker_is_away_holds_up_no_key_of_others(
+    use_bus: UseBus, vhost: Vhost, own: Proxy, rabbitmq: RabbitMQ, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("koan_django.messaging.buses.amqp.publisher.MAX_BACKOFF_SECONDS", 0.3)
+    monkeypatch.setattr("koan_django.messaging.consumer.MAX_BACKOFF_SECONDS", 0.3)
+    with rabbitmq.vhost() as other:
+        use_bus(vhost.url, TENANTS={"globex": own.url(other.url)}, PARTITIONS=2)
+        with listening(StockMoved, group="stock") as arrived, running():
+            own.shut()
+            own.cut()
+            with tenant.use("globex"):
+                assert [StockMoved(sku="a", count=count).send().state for count in range(3)] == ["accepted"] * 3
+            wait_until(OutboxMessage.objects.filter(tries__gt=0).exists, 30, "the relay to have tried")
+            assert [StockMoved(sku="a", count=count).send().state for count in range(3)] == ["published"] * 3
+            with transaction.atomic():
+                StockMoved(sku="a", count=3).send()
+            wait_until(lambda: len(arrived) == 4, 30, "the others to be handled, the one from the outbox too")
+            own.open()
+            OutboxMessage.objects.update(available_at="2020-01-01T00:00Z")
+            wait_until(lambda: len(arrived) == 7, 60, "those of the tenant")
+    for name, many in (("", 4), ("globex", 3)):
+        assert [each.count for each, context in arrived if context.tenant == name] == list(range(many))
 
 
 # fairness

@@ -6,7 +6,7 @@ import argparse
 import random
 import sys
 
-from . import messaging, partitions, publishing, replays, restarts
+from . import messaging, partitions, publishing, replays, restarts, tenants
 
 AREAS = {
     "messaging": messaging.soak,
@@ -14,6 +14,7 @@ AREAS = {
     "publishing": publishing.soak,
     "replays": replays.soak,
     "restarts": restarts.soak,
+    "tenants": tenants.soak,
 }
 
 

@@ -16,10 +16,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from tests.services.postgres import Postgres
 from tests.services.process import Process
@@ -153,11 +155,12 @@ def _servers() -> Iterator[tuple[Vhost, Proxy, Proxy]]:
         yield vhost, bus, broker
 
 
-def _set_up(bus: str, broker: str) -> None:
+def _set_up(bus: str, broker: str, options: Mapping[str, Any] = MappingProxyType({})) -> None:
     import django
     from django.core.management import call_command
 
-    os.environ["KOAN_SOAK"] = json.dumps({"database": os.environ["KOAN_SOAK_DATABASE"], "bus": bus, "broker": broker})
+    stage = {"database": os.environ["KOAN_SOAK_DATABASE"], "bus": bus, "broker": broker, "options": dict(options)}
+    os.environ["KOAN_SOAK"] = json.dumps(stage)
     django.setup()
     call_command("migrate", run_syncdb=True, verbosity=0)
 

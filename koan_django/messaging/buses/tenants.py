@@ -132,7 +132,8 @@ def _made(alias: str, options: BusOptions, name: str) -> AmqpBus:
 
 
 def _aside(outcome: Outcome) -> Outcome:
-    return replace(outcome, state="refused") if outcome.state == "unsent" else outcome
+    """For the relay, a broker that does not answer has refused: it goes on with the messages of others."""
+    return replace(outcome, state="refused") if outcome.state in ("unsent", "unknown") else outcome
 
 
 def _depths(name: str, broker: AmqpBus) -> list[Depth]:

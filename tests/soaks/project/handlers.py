@@ -2,11 +2,14 @@
 
 import os
 import signal
+import time
+
+from django.utils import timezone
 
 from koan_django.messaging import Context, Envelope, handler
 
-from .messages import StepChecked, StepMade, Work
-from .models import Effect, Taken
+from .messages import StepChecked, StepMade, Visit, Work
+from .models import Effect, Served, Taken
 
 
 @handler(Work, group="ledger", bus="database", name="soak.database")
@@ -27,6 +30,13 @@ def steps_on_the_database(envelopes: list[Envelope], context: Context) -> None:
 @handler("soak.step.*", group="steps", bus="rabbitmq", name="soak.steps.rabbitmq", batch=20)
 def steps_on_rabbitmq(envelopes: list[Envelope], context: Context) -> None:
     _take(envelopes, context)
+
+
+@handler(Visit, group="visits", bus="rabbitmq", name="soak.visits")
+def serve(message: Visit, context: Context) -> None:
+    assert context.sent_at is not None
+    time.sleep(0.005)
+    Served.objects.create(tenant=context.tenant, seconds=(timezone.now() - context.sent_at).total_seconds())
 
 
 def _take(envelopes: list[Envelope], context: Context) -> None:

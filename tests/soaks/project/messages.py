@@ -34,3 +34,12 @@ class StepChecked(Message):
 
     class Meta:
         alias = "soak.step.checked"
+
+
+class Visit(Message):
+    """Something that takes 5 ms."""
+
+    number: int
+
+    class Meta:
+        alias = "soak.visit"

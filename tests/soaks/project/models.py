@@ -25,3 +25,10 @@ class Taken(models.Model):
     bus = models.CharField(max_length=20)
     key = models.CharField(max_length=20)
     number = models.IntegerField()
+
+
+class Served(models.Model):
+    """How long a tenant's message took from its sending to the end of its handler."""
+
+    tenant = models.CharField(max_length=63, db_index=True)
+    seconds = models.FloatField()

@@ -29,7 +29,10 @@ _BUS = {
 KOAN = {
     "MESSAGING": {
         "DEFAULT_BUS": "database",
-        "BUSES": {"database": {"URL": "database://", **_BUS}, "rabbitmq": {"URL": SOAK["bus"], **_BUS}},
+        "BUSES": {
+            "database": {"URL": "database://", **_BUS},
+            "rabbitmq": {"URL": SOAK["bus"], **_BUS, **SOAK["options"]},
+        },
     },
     "INBOX": {"LEASE": 5},
 }

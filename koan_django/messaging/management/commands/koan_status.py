@@ -77,6 +77,7 @@ def _plain_bus(bus: BusStatus) -> dict[str, Any]:
                 "waiting": _known(depth.waiting),
                 "in_progress": _known(depth.in_progress),
                 "consumers": _known(depth.consumers),
+                "apart": dict(depth.sections),
             }
             for depth in bus.depths
         ],
