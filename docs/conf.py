@@ -26,7 +26,7 @@ project = "koan-django"
 author = copyright = "the koan-django contributors"
 version = release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "entries", "faces", "jobs"]
-myst_enable_extensions = ["colon_fence", "deflist"]
+myst_enable_extensions = ["colon_fence", "deflist", "tasklist"]
 myst_heading_anchors = 3
 exclude_patterns = ["_ext"]
 # The types in signatures are not looked up: most are of Python and Django, whose sites are not fetched.
