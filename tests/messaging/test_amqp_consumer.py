@@ -305,7 +305,7 @@ def test_a_consumer_that_the_broker_no_longer_serves_connects_again(
         if others:  # somebody else consumes, and has enough
             wire.channel.basic_qos(0, 1, False)
             wire.channel.basic_consume(queue, callback=lambda _message: None)
-        todo = [lambda consumer: consumer._channels["billing"].basic_cancel("koan.billing")]
+        todo = [lambda consumer: consumer._channels["billing"].basic_cancel(consumer._tags["billing"])]
         once_in_the_loop(monkeypatch, todo)
         wait_until(lambda: not todo, 20, "the broker to forget the consumer")
         expected = "nothing arrives from the queue" if others else "it knows no consumer of it"

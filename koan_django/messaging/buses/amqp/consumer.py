@@ -23,9 +23,11 @@ from koan_django.messaging import handlers
 from koan_django.messaging.consumer import AHEAD
 from koan_django.messaging.envelope import Delivery
 from koan_django.messaging.fairness import Share
+from koan_django.messaging.gate import HELD
 from koan_django.messaging.lines import Lane
 from koan_django.messaging.provisioning.starting import provision
 from koan_django.messaging.sharing import SharingConsumer
+from koan_django.messaging.verdicts import Verdict
 
 from .bridge import DeadLetterBridge
 from .link import Link
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from koan_django.messaging.buses.base import Pool
-    from koan_django.messaging.verdicts import Verdict
 
     from .bus import AmqpBus
 
@@ -50,6 +51,10 @@ logger = logging.getLogger(__name__)
 RENEW_SECONDS = 30.0
 #: Nobody wakes it for a handler that was paused.
 IDLE_SECONDS = 0.5
+#: How long what was fetched for a group that is held stays here. Each time that it goes back counts as a delivery, and
+#: the broker gives up on whoever keeps it for half an hour.
+#: https://www.rabbitmq.com/docs/consumers#acknowledgement-timeout
+KEEP_SECONDS = 600.0
 
 
 #: What is fetched from: the queue of a group, or that of one of its partitions.
@@ -75,7 +80,8 @@ class AmqpConsumer(SharingConsumer):
         if self._share is not None:
             self._share.wake = self.wake
         self._link = Link(bus.options.url or "", "consumer")
-        self._numbers_of_channels = count(1)
+        self._numbers_of_channels, self._numbers_of_tags = count(1), count(1)
+        self._tags: dict[Source, str] = {}
         self._generations: dict[Source, int] = {}
         self._channels: dict[Source, Any] = {}
         self._windows: dict[Source, AckWindow] = {}
@@ -89,6 +95,10 @@ class AmqpConsumer(SharingConsumer):
         self._renew_by = 0.0
         #: How many deliveries of each group may be here at once; none while it is not consumed.
         self._prefetch: dict[str, int] = {}
+        #: Since when a group is held.
+        self._held_since: dict[str, float] = {}
+        #: Lanes of groups that are held for long: nothing of them is here.
+        self._resting: set[Lane] = set()
         #: What stands on the broker otherwise than it is wanted, and is used all the same.
         self._drift = ""
 
@@ -111,14 +121,56 @@ class AmqpConsumer(SharingConsumer):
     def _adjust(self) -> None:
         """Consume each group as much as it may be: not at all while it is held or this worker drains or reconnects."""
         for group, before in self._prefetch.items():
+            self._note_held(group)
             wanted = self._wanted(group)
-            if wanted == before:
-                continue
-            self._prefetch[group] = wanted
-            if before:
-                self._cancel(group)
-            if wanted:
-                self._consume(group, wanted)
+            if wanted != before:
+                if before:
+                    self._channels[group].basic_cancel(self._tags[group])
+                # What was kept comes first.
+                self._prefetch[group] = wanted if wanted > len(self._waiting[group]) else 0
+                if self._prefetch[group]:
+                    self._consume(group, wanted)
+            if not wanted and self._waiting[group]:
+                self._let_go(group)
+        self._rest_lanes()
+
+    def _note_held(self, group: str) -> None:
+        if self.gate.is_shut(group):
+            self._held_since.setdefault(group, time.monotonic())
+        else:
+            self._held_since.pop(group, None)
+
+    def _is_held_for_long(self, group: str) -> bool:
+        return time.monotonic() - self._held_since.get(group, float("inf")) >= KEEP_SECONDS
+
+    def _let_go(self, group: str) -> None:
+        """Give back what was fetched and not handed to the pool when this worker leaves the group.
+
+        While the group is held it stays here, and after long goes to the end of its queue as a new message: nobody has
+        tried it, so it must come no nearer to the limit of deliveries.
+        """
+        waiting = self._waiting[group]
+        if self.draining.is_set() or self._renew_by:
+            self.give_back(waiting)
+        elif self._is_held_for_long(group):
+            for delivery in waiting:
+                self._outlet.publish(delivery, Verdict("postpone", reason=HELD))
+        else:
+            return
+        waiting.clear()
+
+    def _rest_lanes(self) -> None:
+        """Have nothing here of the lanes of a group that is held for long; it goes back in its order."""
+        for lane, line in self.lines.items():
+            if lane in self._resting:
+                if lane.group not in self._held_since:
+                    self._resting.remove(lane)
+                    self._consume_lane(lane)
+            elif self._is_held_for_long(lane.group) and not line.running and self.is_settled(lane):
+                line.waiting.clear()
+                self._channels[lane].close()
+                self._prepare(lane)
+                self._resting.add(lane)
 
     def _wanted(self, group: str) -> int:
         if self.draining.is_set() or self._renew_by or self.gate.is_shut(group):
@@ -151,14 +203,10 @@ class AmqpConsumer(SharingConsumer):
         channel, queue = self._channels[source], self._queue(source)
         channel.basic_qos(0, prefetch, False)
         arrived, gone = partial(self._arrived, source, self._generations[source]), partial(cancelled, queue)
-        channel.basic_consume(queue, callback=arrived, consumer_tag=f"koan.{source}", on_cancel=gone)
-
-    def _cancel(self, group: str) -> None:
-        """Take no more; what was fetched and not handed to the pool goes back."""
-        self._channels[group].basic_cancel(f"koan.{group}")
-        waiting = self._waiting[group]
-        self.give_back(waiting)
-        waiting.clear()
+        # A name of its own each time: RabbitMQ 3.10 fails over a quorum queue whose consumer comes back under the name
+        # that it was cancelled by while its messages are not settled.
+        tag = self._tags[source] = f"koan.{source}.{next(self._numbers_of_tags)}"
+        channel.basic_consume(queue, callback=arrived, consumer_tag=tag, on_cancel=gone)
 
     def _arrived(self, source: Source, generation: int, message: Any) -> None:
         if generation != self._generations.get(source):
@@ -171,9 +219,13 @@ class AmqpConsumer(SharingConsumer):
 
     def open_lane(self, lane: Lane) -> None:
         self._prepare(lane)
+        self._consume_lane(lane)
+
+    def _consume_lane(self, lane: Lane) -> None:
         self._consume(lane, 2 * self.bus.options.batch)
 
     def close_lane(self, lane: Lane) -> None:
+        self._resting.discard(lane)
         for known in (self._generations, self._windows, self._waiting, self._publishing):
             known.pop(lane, None)
         self._channels.pop(lane).close()
@@ -185,6 +237,7 @@ class AmqpConsumer(SharingConsumer):
         self._generations, self._channels, self._windows, self._waiting = {}, {}, {}, {}
         self._publishing.clear()
         self._prefetch = {}
+        self._resting.clear()
         self._again.clear()
         self._outlet.forget()
         self._link.disconnect()
@@ -205,7 +258,15 @@ class AmqpConsumer(SharingConsumer):
     def _has_room(self) -> bool:
         if not super()._has_room():
             return False
-        return self._share is None or self._share.has_room(wanted=bool(self._again) or any(self._waiting.values()))
+        return self._share is None or self._share.has_room(wanted=bool(self._again) or self._has_work)
+
+    @property
+    def _has_work(self) -> bool:
+        """Whether something waits here that nobody holds back."""
+        return any(
+            waiting and not self.gate.is_shut(source.group if isinstance(source, Lane) else source)
+            for source, waiting in self._waiting.items()
+        )
 
     def waiting_groups(self) -> Iterable[str]:
         return [source for source, waiting in self._waiting.items() if waiting and not isinstance(source, Lane)]
