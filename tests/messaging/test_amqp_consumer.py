@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import struct
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -26,7 +28,7 @@ from koan_django.messaging.worker.runner import BusRunner
 from koan_django.testing import override_koan, static_secrets
 from tests.messaging.conftest import UseBus, running
 from tests.messaging.shop import OrderPlaced, StockMoved, listening
-from tests.messaging.wire import Wire
+from tests.messaging.wire import Wire, wired
 from tests.services.proxy import Proxy
 from tests.services.rabbitmq import RabbitMQ, Vhost
 from tests.services.waiting import wait_until
@@ -363,6 +365,50 @@ def test_a_partition_of_which_somebody_else_is_the_active_consumer_is_waited_for
             wire.channel.close()
             wait_until(lambda: len(arrived) == 5, 20, "its turn to come")
     assert [message.count for message, _ in arrived] == list(range(5))
+
+
+@contextmanager
+def acknowledged_within(rabbitmq: RabbitMQ, milliseconds: int) -> Iterator[None]:
+    """Channels that are opened now are closed when an acknowledgement takes longer."""
+
+    def limit(timeout: int, look_every: int) -> None:
+        values = {"consumer_timeout": timeout, "channel_tick_interval": look_every}
+        said = rabbitmq.control(
+            "eval", ", ".join(f"application:set_env(rabbit, {name}, {value})" for name, value in values.items()) + "."
+        )
+        assert said.strip() == "ok"
+
+    limit(milliseconds, 500)
+    try:
+        yield
+    finally:
+        limit(1_800_000, 60_000)  # the broker's defaults
+
+
+def test_a_handler_that_the_broker_does_not_wait_for_is_handled_once_and_the_log_says_what_to_set(
+    use_bus: UseBus, own_rabbitmq: RabbitMQ, caplog: pytest.LogCaptureFixture
+) -> None:
+    go_on = threading.Event()
+
+    def slow(message: OrderPlaced) -> None:
+        go_on.wait(60)
+        effect(message)
+
+    with own_rabbitmq.vhost() as vhost, acknowledged_within(own_rabbitmq, 1500), wired(vhost.url) as wire:
+        bus = use_bus(vhost.url)
+        with listening(OrderPlaced, slow, group="billing", atomic=False) as arrived, running(4) as runner:
+            OrderPlaced(1).send()
+            wait_until(lambda: "took messages back that are still being handled" in caplog.text, 30, "the log")
+            recovers(runner)
+            go_on.set()
+            wait_until(settled(1), 30, "the message to be handled")
+            wait_until(lambda: wire.depth(bus.names.group("billing")) == 0, 30, "the queue to be empty")
+    assert "a handler of billing takes longer than the broker's consumer_timeout allows" in caplog.text
+    assert "Set consumer_timeout in rabbitmq.conf above what the longest handler takes" in caplog.text
+    assert effects() == {1}
+    assert len(arrived) == 1
+    assert MessageEvent.objects.filter(kind="handled").count() == 1
+    assert not DeadLetter.objects.exists()
 
 
 # retries and dead letters that cannot be published

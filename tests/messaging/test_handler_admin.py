@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import timedelta
 from io import StringIO
 from typing import Any
@@ -16,16 +17,20 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from koan_django.core import breaker, health
+from koan_django.core import breaker, health, policy
 from koan_django.core.models import AuditEvent
 from koan_django.messaging import handlers, pausing
+from koan_django.messaging.buses import registry
+from koan_django.messaging.buses.base import Batch
+from koan_django.messaging.consumer import Consumer
 from koan_django.messaging.envelope import Delivery, Envelope
 from koan_django.messaging.exceptions import MessagingError
 from koan_django.messaging.models import RegisteredHandler
 from koan_django.messaging.tallying import Tally
 from koan_django.messaging.verdicts import Verdict
-from koan_django.testing import frozen_clock
-from tests.messaging.shop import OrderPaid, OrderPlaced, listening
+from koan_django.testing import frozen_clock, override_koan
+from koan_django.testing.clock import FrozenClock
+from tests.messaging.shop import OrderPaid, OrderPlaced, ThreadPool, listening
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -190,6 +195,67 @@ def test_counts_cost_one_statement_for_each_handler_however_many_messages_there_
         "one": (1000, 0),
         "two": (0, 1000),
     }
+
+
+@pytest.fixture
+def as_in_production(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Policy is kept until its version has changed."""
+    monkeypatch.setattr(policy, "under_test", lambda: False)
+    monkeypatch.setattr(pausing.paused, "_kept", None)
+    policy.watch.forget()
+    yield
+    policy.watch.forget()
+
+
+@pytest.fixture
+def consumer() -> Iterator[Consumer]:
+    """One that is not started: the test takes its turns."""
+    with override_koan(MESSAGING={"BUSES": {"main": {"URL": "memory://"}}}), listening(OrderPlaced, name="one"):
+        pool = ThreadPool(1)
+        yield registry.get("main").consumer(pool)
+        pool.shutdown()
+        registry.reset()
+
+
+def turns(consumer: Consumer, clock: FrozenClock, seconds: int) -> list[str]:
+    """Let it look around twenty times a second; return the statements."""
+    with CaptureQueriesContext(connection) as caught:
+        for _ in range(seconds * 20):
+            consumer._look_around()
+            clock.advance(seconds=0.05)
+    return [each["sql"] for each in caught]
+
+
+def test_a_worker_asks_for_the_policy_once_a_second_and_learns_of_a_pause_by_that(
+    as_in_production: None, consumer: Consumer, django_capture_on_commit_callbacks: Any
+) -> None:
+    with frozen_clock() as clock:
+        turns(consumer, clock, 1)  # what it does first
+        resting = turns(consumer, clock, 10)
+        assert [sql for sql in resting if "koan_core_policyversion" not in sql] == []
+        assert len(resting) <= 10
+        with django_capture_on_commit_callbacks(execute=True):
+            pausing.pause("one")
+        turns(consumer, clock, 2)
+        assert "one" in consumer.gate.held
+        with django_capture_on_commit_callbacks(execute=True):
+            pausing.resume("one")
+        turns(consumer, clock, 2)
+        assert not consumer.gate.held
+
+
+def test_a_message_costs_the_gate_and_the_tally_no_statement(as_in_production: None, consumer: Consumer) -> None:
+    with frozen_clock() as clock:
+        turns(consumer, clock, 1)
+        consumer._look_around()  # the clock stands still from here on
+        with CaptureQueriesContext(connection) as caught:
+            for _ in range(1000):
+                pairs = judged(Verdict("handled", "one", seconds=0.001))
+                batch = Batch("main", "workers", tuple(delivery for delivery, _ in pairs))
+                assert consumer.gate.admit(batch).batch is batch
+                consumer._tally.note(pairs)
+                consumer._look_around()
+    assert len(caught) == 0
 
 
 def test_workers_add_to_what_others_have_counted() -> None:

@@ -118,8 +118,10 @@ def test_a_paused_pattern_holds_up_no_other_of_its_group(rig: Rig) -> None:
     assert {envelope.attempt for envelope, _ in paused} == {1}
 
 
-def test_workers_notice_within_two_seconds_and_ask_once_a_second(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in production: the policy is kept until its version has changed."""
+def test_a_pause_and_its_end_are_noticed_where_policy_is_kept_until_its_version_changes(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in production. What it costs is in tests/messaging/test_handler_admin.py."""
     monkeypatch.setattr(policy, "under_test", lambda: False)
     monkeypatch.setattr(pausing.paused, "_kept", None)
     policy.watch.forget()
@@ -127,15 +129,12 @@ def test_workers_notice_within_two_seconds_and_ask_once_a_second(rig: Rig, monke
         OrderPlaced(1).send()
         rig.until(lambda: arrived, "the handler to work")
         pausing.pause("billing.open")
-        began = time.monotonic()
         rig.until(lambda: noticed, "the worker to notice")
-        took = time.monotonic() - began
         OrderPlaced(2).send()
         time.sleep(0.5)  # for a message that must not come there is no condition to wait for
         assert len(arrived) == 1
         pausing.resume("billing.open")
         rig.until(lambda: len(arrived) == 2, "the message that has waited")
-    assert took < 20  # two seconds on a machine that is not loaded
     policy.watch.forget()
 
 

@@ -34,7 +34,7 @@ from .link import Link
 from .outlet import Outlet
 from .properties import from_amqp
 from .topology import Topology, declare, partition_queue
-from .watchdog import Watchdog, cancelled
+from .watchdog import Watchdog, cancelled, taken_back
 from .window import AckWindow
 
 if TYPE_CHECKING:
@@ -283,6 +283,9 @@ class AmqpConsumer(SharingConsumer):
     def _popped(self, source: Source, limit: int) -> list[Delivery]:
         waiting = self._waiting[source]
         return [waiting.popleft() for _ in range(min(limit, len(waiting)))]
+
+    def _note(self, error: Exception) -> None:
+        super()._note(taken_back(error, (batch.group for batch in self.in_flight.values())))
 
     def keep(self) -> None:
         self._adjust()

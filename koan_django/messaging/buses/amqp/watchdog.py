@@ -6,12 +6,12 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from amqp.exceptions import NotFound
+from amqp.exceptions import NotFound, PreconditionFailed
 
 from koan_django.messaging.exceptions import BusUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from .window import AckWindow
 
@@ -82,4 +82,17 @@ def cancelled(queue: str, _tag: str) -> None:
         f"the broker cancelled the consumer of the queue {queue!r}",
         why="the queue was deleted, or its node has gone",
         fix=AGAIN,
+    )
+
+
+def taken_back(error: Exception, groups: Iterable[str]) -> Exception:
+    """Return what is said of ``error``: that the broker has waited long enough for an acknowledgement, if so."""
+    if not isinstance(error, PreconditionFailed) or "delivery acknowledgement" not in str(error):
+        return error
+    return BusUnavailableError(
+        "the broker took messages back that are still being handled",
+        why=f"a handler of {', '.join(sorted(set(groups))) or 'this bus'} takes longer than the broker's"
+        f" consumer_timeout allows: {error}",
+        fix="Set consumer_timeout in rabbitmq.conf above what the longest handler takes, or give the handler a"
+        " time_limit below it. Until then the messages come again, and the inbox drops what was handled.",
     )
