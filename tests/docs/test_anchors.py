@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 from django.apps import apps
 
+from koan_django.messaging import envelope
+
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
 TARGET = re.compile(r"^\(([^()\s]+)\)=$", re.MULTILINE)
+FINDING = re.compile(r"f\"messaging\.(\w+)\.\{")
 VARIABLE = re.compile(r"\"(KOAN_[A-Z_]+)\"")
 
 sys.path.append(str(ROOT / "docs" / "_ext"))
@@ -41,6 +44,23 @@ def test_every_environment_variable_is_described() -> None:
     found = {name for path in PACKAGE.glob("**/*.py") for name in VARIABLE.findall(path.read_text())}
     assert "KOAN_SECRETS" in found
     assert not {name for name in found if f"`{name}" not in described}, "docs/reference/settings.md lacks these"
+
+
+def test_every_header_of_a_message_is_described() -> None:
+    described = (REFERENCE / "wire.md").read_text()
+    found = {value for name, value in vars(envelope).items() if name.isupper() and isinstance(value, str)}
+    assert {"koan-version", "traceparent"} <= found
+    assert not {value for value in found if f"`{value}`" not in described}, "docs/reference/wire.md lacks these"
+
+
+def test_every_fact_of_health_that_messaging_reports_is_described() -> None:
+    described = (REFERENCE / "health.md").read_text()
+    found = {kind for path in PACKAGE.glob("messaging/**/*.py") for kind in FINDING.findall(path.read_text())}
+    found.remove("bus")  # a choice, at /koan/facts
+    assert {"consumer", "publisher"} <= found
+    assert not {kind for kind in found if f"`messaging.{kind}.<" not in described}, (
+        "docs/reference/health.md lacks these"
+    )
 
 
 def test_every_table_is_described() -> None:
