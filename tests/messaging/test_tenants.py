@@ -327,6 +327,25 @@ def test_a_busy_one_leaves_a_place_and_a_newcomer_has_it_at_once() -> None:
     assert greedy(third, "third") == 1
 
 
+def test_one_that_has_ended_while_it_waited_takes_nothing_from_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("koan_django.messaging.fairness.time.monotonic", lambda: now)
+    pool: Any = Places(3)
+    divided = DividedPool(pool)
+    gone, busy = divided.share(), divided.share()
+    assert greedy(busy, "busy") == 2
+    gone.submit("gone", lambda *_: None)
+    assert not gone.has_room(wanted=True)  # it waits, and never asks again
+    pool.finish("gone")
+    pool.finish("busy")
+    pool.finish("busy")
+    assert greedy(busy, "busy") == 1
+    now += 0.2
+    assert greedy(busy, "busy") == 0  # half of what is not spare is for the other, which may only be slow
+    now += 3
+    assert greedy(busy, "busy") == 1
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 def test_all_that_are_busy_have_their_turn_by_count(size: int) -> None:
     pool: Any = Places(size)

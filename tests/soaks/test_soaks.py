@@ -11,6 +11,7 @@ import pytest
 from tests.soaks import __main__, faults, messaging
 from tests.soaks.faults import Fault, inject
 from tests.soaks.messaging import Balance
+from tests.soaks.tenants import Latencies
 
 GOOD = Balance(sent=Counter(database=2), uncertain=1, handled=2, lost=[], twice=[], unsent=[], dead=0, suppressed=3)
 
@@ -56,6 +57,19 @@ def test_the_last_line_names_the_seed_and_the_exit_code_follows(
     monkeypatch.setitem(__main__.AREAS, "messaging", lambda seconds, seed: (holds, f"words {seed}"))
     assert __main__.main(["messaging", "--seconds", "3", "--seed", "7"]) == code
     assert capsys.readouterr().out.splitlines()[-1] == "soak messaging, seed 7, 3 s: words 7"
+
+
+@pytest.mark.parametrize(
+    ("beside", "left", "holds"),
+    [(0.19, 1, True), (0.21, 1, False), (0.19, 0, False)],
+    ids=["met", "slow", "alone"],
+)
+def test_a_tenant_that_waits_twice_as_long_or_beside_no_backlog_is_a_finding(
+    beside: float, left: int, holds: bool
+) -> None:
+    found = Latencies(alone=[0.01] * 98 + [0.1] * 2, beside=[0.01] * 98 + [beside] * 2, left=left)
+    assert found.holds is holds
+    assert str(found).endswith("met" if holds else "NOT MET")
 
 
 def test_a_process_that_ended_by_itself_is_a_finding() -> None:
