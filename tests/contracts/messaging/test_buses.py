@@ -170,6 +170,18 @@ def test_an_unreadable_message_is_parked_with_its_reason_and_its_neighbours_are_
     assert "$.number" in DeadLetter.objects.get(message_id="bad-18").error
 
 
+def test_a_version_that_nobody_here_knows_is_parked_with_both_versions(rig: Rig) -> None:
+    with listening(OrderPlaced, group="billing") as arrived, rig.running():
+        known = sending.wrap(OrderPlaced(1), "main")
+        rig.bus.send([replace(known, version=4, body=b'{"amount": 1}', group="billing")], None)
+        OrderPlaced(2).send()
+        rig.until(lambda: arrived and DeadLetter.objects.exists(), "the dead letter and the message")
+    dead = DeadLetter.objects.get()
+    assert (dead.reason, dead.version) == ("unreadable", 4)
+    assert "version 4 is newer than 1" in dead.error
+    assert numbers(arrived) == [2]
+
+
 def test_an_oversize_body_is_refused_before_anything_is_stored_and_parked_where_it_arrives_all_the_same(
     rig: Rig,
 ) -> None:
