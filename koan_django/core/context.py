@@ -99,6 +99,7 @@ tracestate = ContextValue("tracestate", _TRACESTATE)
 baggage = Baggage("baggage", _BAGGAGE)
 
 _VALUES = {value.name: value for value in (tenant, correlation, causation, traceparent, tracestate, baggage)}
+_ALL = tuple(_VALUES.items())
 
 
 def new_id() -> str:
@@ -118,7 +119,7 @@ def restore(values: Mapping[str, object]) -> Iterator[None]:
 
     They come from outside (a header, a task), so one that is not valid is dropped and never raised.
     """
-    tokens = [(value, value.put(_safe(value, values.get(name)))) for name, value in _VALUES.items()]
+    tokens = [(value, value.put(_safe(value, values.get(name)))) for name, value in _ALL]
     try:
         yield
     finally:
@@ -127,7 +128,7 @@ def restore(values: Mapping[str, object]) -> Iterator[None]:
 
 
 def _safe(value: ContextValue, given: object) -> str | None:
-    return given if isinstance(given, str) and value.is_valid(given) else None
+    return given if given and isinstance(given, str) and value.is_valid(given) else None
 
 
 def bind(function: Callable[P, R]) -> Callable[P, R]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 from typing import TYPE_CHECKING
 
 from . import hints
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 #: What every record has, and the two names that ContextFilter adds.
 _STANDARD = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "correlation_id", "tenant"}
+_LEVELS = {"start": logging.DEBUG, "exception": logging.WARNING}
 
 
 class ContextFilter(logging.Filter):
@@ -46,10 +48,15 @@ class RedactionFilter(logging.Filter):
         return True
 
 
+@cache
+def _logger_of(name: str) -> logging.Logger:
+    return logging.getLogger(f"koan_django.{name.partition('.')[0]}")
+
+
 def log_event(event: Event) -> None:
     """Write ``event`` to the logger of its app: a failure as a warning, an end as info, a start as debug."""
-    level = {"start": logging.DEBUG, "exception": logging.WARNING}.get(event.phase, logging.INFO)
-    logger = logging.getLogger(f"koan_django.{event.name.partition('.')[0]}")
+    level = _LEVELS.get(event.phase, logging.INFO)
+    logger = _logger_of(event.name)
     if not logger.isEnabledFor(level):
         return
     words = [f"{key}={redact(value, key)!s}" for key, value in event.metadata.items()]

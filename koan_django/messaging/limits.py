@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from koan_django.core import facts
@@ -42,6 +43,7 @@ class Limits:
 
 
 NO_LIMITS = Limits()
+_UNLIMITED = nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ def duration(given: float | timedelta | None) -> timedelta | None:
     return given if given is None or isinstance(given, timedelta) else timedelta(seconds=given)
 
 
+@lru_cache(maxsize=256)  # it is asked for each message
 def combined(soft: timedelta | None, hard: timedelta | None) -> Limits:
     """Return the limits; a soft one that the hard one makes pointless is left out."""
     if soft is not None and hard is not None and soft >= hard:
@@ -85,13 +88,14 @@ def _seconds(limit: timedelta | None) -> float | None:
     return None if limit is None else limit.total_seconds()
 
 
-@contextmanager
-def noted(bus: str, handler: Handler, delivery: Delivery) -> Iterator[None]:
+def noted(bus: str, handler: Handler, delivery: Delivery) -> AbstractContextManager[None]:
     """Know of a call of ``handler`` for as long as the block runs, if it has a limit."""
     limit = handler.limits.first
-    if limit is None:
-        yield
-        return
+    return _UNLIMITED if limit is None else _noted(bus, handler, delivery, limit)
+
+
+@contextmanager
+def _noted(bus: str, handler: Handler, delivery: Delivery, limit: float) -> Iterator[None]:
     thread = threading.get_ident()
     _calls[thread] = _Call(bus, handler.name, delivery.envelope.id, limit, time.monotonic() + limit)
     try:

@@ -52,6 +52,9 @@ def installed(name: str) -> bool:
 @contextmanager
 def applied(call: Call) -> Iterator[Call]:
     """Enter all middleware around ``call``."""
+    if not len(_chain):
+        yield call
+        return
     with ExitStack() as stack:
         for _order, middleware in sorted(_chain, key=lambda entry: entry[0]):
             if call.deliveries:

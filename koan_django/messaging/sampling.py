@@ -17,7 +17,7 @@ from koan_django.core.threads import DatabaseThread
 from . import latency
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from koan_django.core import health
 
@@ -43,17 +43,19 @@ class Minutes:
         self._bus = bus
         self._rows: dict[tuple[datetime, str], HandlerSample] = {}
 
-    def note(self, delivery: Delivery, verdict: Verdict) -> None:
-        """Count what became of ``delivery``, now."""
-        column = _COUNTED.get(verdict.outcome)
-        if column is None or not verdict.handler:
-            return
+    def note(self, judged: Iterable[tuple[Delivery, Verdict]]) -> None:
+        """Count what became of deliveries, now."""
         now = timezone.now()
-        row = self._row(now.replace(second=0, microsecond=0), delivery.group, verdict.handler)
-        setattr(row, column, getattr(row, column) + 1)
-        since = delivery.envelope.due_at
-        if verdict.outcome == "handled" and since is not None:
-            row.latencies[latency.bucket((now - since).total_seconds())] += 1
+        minute = now.replace(second=0, microsecond=0)
+        for delivery, verdict in judged:
+            column = _COUNTED.get(verdict.outcome)
+            if column is None or not verdict.handler:
+                continue
+            row = self._row(minute, delivery.group, verdict.handler)
+            setattr(row, column, getattr(row, column) + 1)
+            since = delivery.envelope.due_at
+            if verdict.outcome == "handled" and since is not None:
+                row.latencies[latency.bucket((now - since).total_seconds())] += 1
 
     def over(self, *, everything: bool = False) -> list[HandlerSample]:
         """Return unsaved rows of the minutes that are over, or of all that was counted."""

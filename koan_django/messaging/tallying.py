@@ -14,7 +14,7 @@ from .registering import Counts
 from .sampling import Minutes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from .envelope import Delivery
     from .registering import RegisteredHandlerQuerySet
@@ -43,10 +43,10 @@ class Tally:
         """Whether something is to be written now."""
         return clock.monotonic() - self._flushed >= FLUSH_SECONDS
 
-    def note(self, judged: Iterable[tuple[Delivery, Verdict]]) -> None:
+    def note(self, judged: Sequence[tuple[Delivery, Verdict]]) -> None:
         """Count what became of deliveries; what was only put off counts nothing."""
-        for delivery, verdict in judged:
-            self._minutes.note(delivery, verdict)
+        self._minutes.note(judged)
+        for _, verdict in judged:
             if not verdict.handler:
                 continue
             counts = self._counts.get(verdict.handler)

@@ -351,3 +351,21 @@ def test_a_verdict_holds_plain_values() -> None:
     with transaction.atomic():
         verdict = Verdict("dead", "h", "permanent", "E", "e", "t")
     assert pickle.loads(pickle.dumps(verdict)) == verdict
+
+
+def test_what_goes_well_crosses_back_as_one_verdict() -> None:
+    with listening(OrderPlaced, group="billing"):
+        verdicts = handle("main", "billing", [delivery(number) for number in range(50)])
+    assert {verdict.outcome for verdict in verdicts} == {"handled"}
+    assert len({id(verdict) for verdict in verdicts}) == 1
+    assert len(pickle.dumps(verdicts)) < 1000
+
+
+@pytest.mark.parametrize("protocol", [2, pickle.DEFAULT_PROTOCOL])
+def test_a_delivery_crosses_to_a_child_whole_and_without_the_names_of_its_fields(protocol: int) -> None:
+    envelope = Envelope("m1", "order.placed", 2, b"{}", {"a": "b"}, "order.placed.p3", "billing", 4, 5)
+    sent = Delivery(envelope, "main", "billing", ref=("r", 1), token=6, partition=3)
+    crossed = pickle.dumps(sent, protocol)
+    assert pickle.loads(crossed) == sent
+    assert b"routing_key" not in crossed
+    assert b"partition" not in crossed

@@ -66,13 +66,13 @@ def test_nothing_has_no_quantile_and_strange_counts_are_left_out() -> None:
 def test_each_minute_of_a_handler_is_counted_for_itself() -> None:
     minutes = Minutes("main")
     with frozen_clock(NOON) as clock:
-        minutes.note(delivery(NOON - timedelta(seconds=0.15)), Verdict("handled", "h"))
-        minutes.note(delivery(NOON), Verdict("retry", "h"))
-        minutes.note(delivery(NOON), Verdict("postpone", "h"))
-        minutes.note(delivery(NOON), Verdict("dead", ""))
+        minutes.note([(delivery(NOON - timedelta(seconds=0.15)), Verdict("handled", "h"))])
+        minutes.note([(delivery(NOON), Verdict("retry", "h"))])
+        minutes.note([(delivery(NOON), Verdict("postpone", "h"))])
+        minutes.note([(delivery(NOON), Verdict("dead", ""))])
         assert minutes.over() == []
         clock.advance(seconds=61)
-        minutes.note(delivery(NOON), Verdict("dead", "h"))
+        minutes.note([(delivery(NOON), Verdict("dead", "h"))])
         [over] = minutes.over()
         assert (over.minute, over.handled, over.retried, over.dead) == (NOON, 1, 1, 0)
         assert over.latencies[latency.bucket(0.15)] == sum(over.latencies) == 1
@@ -94,7 +94,7 @@ def test_each_minute_of_a_handler_is_counted_for_itself() -> None:
 def test_latency_is_counted_from_when_it_might_be_handled(headers: dict[str, str], seconds: float | None) -> None:
     minutes = Minutes("main")
     with frozen_clock(NOON):
-        minutes.note(delivery(NOON - timedelta(hours=2), **headers), Verdict("handled", "h"))
+        minutes.note([(delivery(NOON - timedelta(hours=2), **headers), Verdict("handled", "h"))])
         [row] = minutes.over(everything=True)
     counted = [index for index, count in enumerate(row.latencies) if count]
     assert counted == ([] if seconds is None else [latency.bucket(seconds)])

@@ -151,7 +151,8 @@ class Link:
     def dispatch(self) -> None:
         """Dispatch the frames that are here already."""
         while self._has_more or any(key.fileobj is self._socket for key, _ in self._selector.select(0)):
-            self._connection.blocking_read()
+            # Not its blocking_read(), which sets a time limit each time: the socket has one.
+            self._connection.on_inbound_frame(self._connection.transport.read_frame())
 
     @property
     def _has_more(self) -> bool:
