@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
-from .options import OptionError, parse
+from .options import OptionError, parse, shown
 from .suggestions import did_you_mean
 
 T = TypeVar("T")
@@ -127,7 +127,7 @@ def _overlay(koan: Mapping[str, Any]) -> tuple[Mapping[str, Any], OptionError | 
     name, origin = environment_name(koan)
     overlays = koan.get("ENVIRONMENTS", {})
     if not isinstance(overlays, Mapping):
-        return {}, OptionError("KOAN['ENVIRONMENTS']", f"{overlays!r} is not a dict")
+        return {}, OptionError("KOAN['ENVIRONMENTS']", f"{shown(overlays)} is not a dict")
     if name is None:
         return {}, None
     if not isinstance(name, str):
@@ -136,7 +136,7 @@ def _overlay(koan: Mapping[str, Any]) -> tuple[Mapping[str, Any], OptionError | 
         return {}, OptionError(origin, f"{name!r} is not in KOAN['ENVIRONMENTS']{did_you_mean(name, overlays)}")
     found = overlays.get(name, {})
     if not isinstance(found, Mapping):
-        return {}, OptionError(f"KOAN['ENVIRONMENTS'][{name!r}]", f"{found!r} is not a dict")
+        return {}, OptionError(f"KOAN['ENVIRONMENTS'][{name!r}]", f"{shown(found)} is not a dict")
     return found, None
 
 

@@ -7,6 +7,7 @@ nested dataclasses, ``Mapping[str, X]``, ``tuple[X, ...]``, ``X | None``, ``Lite
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
@@ -16,10 +17,13 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .durations import parse_duration
+from .redaction import MASK, redact_text
 from .suggestions import did_you_mean
 
 T = TypeVar("T")
 _INVALID = object()
+#: The user and the password of a URL, whatever stands in them.
+_USERINFO = re.compile(r"://\S*@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,11 @@ class OptionError:
 
     def __str__(self) -> str:
         return f"{self.path}: {self.text}"
+
+
+def shown(value: object) -> str:
+    """Return the ``repr`` of what somebody configured, without secrets: a URL may stand in the wrong place."""
+    return _USERINFO.sub(f"://{MASK}@", redact_text(repr(value)))
 
 
 def parse(schema: type[T], value: object, path: str, errors: list[OptionError]) -> T | None:
@@ -46,7 +55,7 @@ def _hints(schema: type) -> dict[str, Any]:
 
 def _dataclass(schema: type, value: object, path: str, errors: list[OptionError]) -> object:
     if not isinstance(value, Mapping):
-        return _wrong(errors, path, f"{value!r} is not a dict")
+        return _wrong(errors, path, f"{shown(value)} is not a dict")
     before = len(errors)
     known = {field.name.upper(): field for field in fields(schema)}
     errors.extend(
@@ -77,7 +86,7 @@ def _convert(hint: Any, value: object, path: str, errors: list[OptionError]) -> 
     if origin is Literal:
         return _literal(get_args(hint), value, path, errors)
     if origin is Callable:
-        return value if callable(value) else _wrong(errors, path, f"{value!r} cannot be called")
+        return value if callable(value) else _wrong(errors, path, f"{shown(value)} cannot be called")
     if origin is not None and issubclass(origin, Mapping):
         return _mapping(get_args(hint)[1], value, path, errors)
     if origin is tuple:
@@ -108,12 +117,12 @@ def _literal(choices: tuple[Any, ...], value: object, path: str, errors: list[Op
         return value
     listed = ", ".join(repr(choice) for choice in choices)
     hint = did_you_mean(str(value), [str(choice) for choice in choices])
-    return _wrong(errors, path, f"{value!r} is not one of {listed}{hint}")
+    return _wrong(errors, path, f"{shown(value)} is not one of {listed}{hint}")
 
 
 def _mapping(hint: Any, value: object, path: str, errors: list[OptionError]) -> object:
     if not isinstance(value, Mapping):
-        return _wrong(errors, path, f"{value!r} is not a dict")
+        return _wrong(errors, path, f"{shown(value)} is not a dict")
     for key in value:
         if not isinstance(key, str):
             return _wrong(errors, path, f"the key {key!r} is not text")
@@ -122,7 +131,7 @@ def _mapping(hint: Any, value: object, path: str, errors: list[OptionError]) -> 
 
 def _sequence(hint: Any, value: object, path: str, errors: list[OptionError]) -> object:
     if not isinstance(value, list | tuple):
-        return _wrong(errors, path, f"{value!r} is not a list")
+        return _wrong(errors, path, f"{shown(value)} is not a list")
     return tuple(_convert(hint, item, f"{path}[{index}]", errors) for index, item in enumerate(value))
 
 
@@ -131,7 +140,7 @@ def _scalar(hint: Any, value: object, path: str, errors: list[OptionError]) -> o
         try:
             return parse_duration(value)
         except ValueError as error:
-            return _wrong(errors, path, str(error))
+            return _wrong(errors, path, str(error).replace(repr(value), shown(value)))
     if hint is Path and isinstance(value, str | Path):
         return Path(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
@@ -139,7 +148,7 @@ def _scalar(hint: Any, value: object, path: str, errors: list[OptionError]) -> o
     if isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
     names = {str: "text", int: "a whole number", float: "a number", bool: "True or False", Path: "a path"}
-    return _wrong(errors, path, f"{value!r} is not {names.get(hint, hint)}")
+    return _wrong(errors, path, f"{shown(value)} is not {names.get(hint, hint)}")
 
 
 def _wrong(errors: list[OptionError], path: str, text: str) -> object:
@@ -148,4 +157,4 @@ def _wrong(errors: list[OptionError], path: str, text: str) -> object:
 
 
 def _at(path: str, key: object) -> str:
-    return f"{path}[{key!r}]"
+    return f"{path}[{shown(key)}]"

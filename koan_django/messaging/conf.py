@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 
 from koan_django.core.conf import section
 from koan_django.core.context import tenant
+from koan_django.core.options import shown
 from koan_django.core.retry import RetryPolicy
 from koan_django.core.suggestions import did_you_mean
 
@@ -110,7 +111,7 @@ class BusOptions:
             raise ValueError("PARTITIONS must be between 1 and 1024")
         for name, place in self.tenants.items():
             if not tenant.is_valid(name):
-                raise ValueError(f"TENANTS: {name!r} can be no tenant's name")
+                raise ValueError(f"TENANTS: {shown(name)} can be no tenant's name")
             if place != QUEUES and _scheme_of(place) not in _BROKERS:
                 raise ValueError(f"TENANTS: {name!r} has 'queues' of its own, or a URL of amqp:// or amqps://")
         if not 0 <= self.tenant_lanes <= MOST_LANES:

@@ -95,6 +95,25 @@ def test_the_url_is_not_part_of_what_options_show_of_themselves() -> None:
         assert "hunter2" not in repr(options())
 
 
+@pytest.mark.parametrize(
+    ("option", "form"),
+    [
+        ("FAILOVER", str),
+        ("TENANTS", lambda url: [url]),
+        ("TENANTS", lambda url: {url: "queues"}),
+        ("PROVISIONING", str),
+        ("LEASE", str),
+        ("URL", str.encode),
+    ],
+    ids=["failover", "tenants", "tenant", "provisioning", "lease", "url"],
+)
+@pytest.mark.parametrize("password", ["s3cr3t", "s3cr3t@s3cr3t/s3cr3t"], ids=["plain", "reserved"])
+def test_a_password_in_the_wrong_place_is_not_shown(option: str, form: Any, password: str) -> None:
+    error = bus(**{"URL": "amqp://b/", option: form(f"amqp://shop:{password}@b.example/shop")})
+    assert "s3cr3t" not in error
+    assert option in error
+
+
 def test_a_bus_that_is_not_configured_is_named_with_a_suggestion() -> None:
     with pytest.raises(RegistrationError, match="there is no bus 'mian'; did you mean 'main'"):
         registry.get("mian")
