@@ -18,14 +18,17 @@ _LENGTHS = {wire.CORRELATION: wire.ID_LENGTH, wire.CAUSATION: wire.ID_LENGTH, wi
 _LONGEST = 2**31 - 1
 
 
-def identifier(value: object) -> str:
-    """Return ``value`` as a message id. One that does not fit is shortened in a way that keeps different ids apart."""
+def identifier(value: object, length: int = wire.ID_LENGTH, size: int = 255) -> str:
+    """Return ``value`` as a message id, of ``size`` bytes at most: that is what a short string of AMQP holds.
+
+    One that does not fit is shortened in a way that keeps different ids apart.
+    """
     text = str(value)
-    fit = clean(text, wire.ID_LENGTH)
-    if fit == text:
+    fit = clean(text, length)
+    if fit == text and len(fit.encode()) <= size:
         return fit
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-    return f"{fit[: wire.ID_LENGTH - 33]}-{digest}"
+    return f"{fit.encode('ascii', 'replace').decode()[: length - 33]}-{digest}"
 
 
 def clean_headers(headers: Mapping[str, object]) -> dict[str, str]:

@@ -15,6 +15,7 @@ import msgspec
 from django.conf import settings
 
 from . import envelope as wire
+from .cleaning import identifier
 from .conf import options
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ _EXTENSIONS = {
     "causationid": wire.CAUSATION,
     "partitionkey": wire.PARTITION_KEY,
 }
+#: A body holds attributes of any length; as headers they have to fit into a frame once more.
+_KEY = 1024
 _TRACE = {"traceparent": wire.TRACEPARENT, "tracestate": wire.TRACESTATE}
 
 
@@ -87,7 +90,7 @@ def _structured(headers: Mapping[str, Any], body: bytes) -> Event | None:
         if encoded := found.pop("data_base64", None):
             data = base64.b64decode(msgspec.json.decode(encoded, type=str), validate=True)
         values = {name: msgspec.json.decode(value) for name, value in found.items()}
-    except ValueError:  # msgspec's and base64's errors are such
+    except (ValueError, RecursionError):  # msgspec's and base64's errors are the first, too many brackets the second
         return None
     return _event({name: value for name, value in values.items() if value is not None}, headers, data)
 
@@ -99,7 +102,7 @@ def _event(found: dict[str, Any], headers: Mapping[str, Any], body: bytes) -> Ev
     if "time" in found:
         told[wire.SENT_AT] = _time(found["time"])
     if "id" in found:  # unique within its source only
-        told[wire.IDEMPOTENCY_KEY] = f"{found.get('source', '')} {found['id']}"
+        told[wire.IDEMPOTENCY_KEY] = identifier(f"{found.get('source', '')} {found['id']}", _KEY, _KEY * 4)
     kept = {name: value for name, value in headers.items() if not str(name).startswith((PREFIX, _PLAIN_PREFIX))}
     named = {PREFIX + name: value for name, value in found.items()}
     return Event(str(found.get("id", "")), str(found.get("type", "")), {**told, **kept, **named}, body)

@@ -247,6 +247,31 @@ class TestCloudEvents:
             wait_until(lambda: DeadLetter.objects.exists(), 30, "the dead letter")
         assert bytes(DeadLetter.objects.get().body) == body
 
+    @pytest.mark.parametrize(
+        "event",
+        [
+            {"data": "[" * 100_000 + "]" * 100_000},
+            {"id": '"' + "x" * 300_000 + '"'},
+            {"id": '"' + "\U0001f600" * 128 + '"', "type": '"' + "\U0001f600" * 200 + '"'},
+            {"time": '"0001-01-01T00:00:00Z"', "partitionkey": '"' + "k" * 300_000 + '"'},
+            {"time": '"9999-12-31T23:59:59-23:59"', "x" * 300: '"y"'},
+        ],
+        ids=["deep", "id", "bytes", "time", "name"],
+    )
+    def test_one_whose_attributes_fit_nowhere_is_a_dead_letter_and_the_worker_goes_on(
+        self, use_bus: UseBus, vhost: Vhost, wire: Wire, event: dict[str, str]
+    ) -> None:
+        bus = use_bus(vhost.url)
+        told = {"specversion": '"1.0"', "id": '"1"', "type": '"order.placed"', "data": '"no order"'} | event
+        body = ("{" + ", ".join(f'"{name}": {value}' for name, value in told.items()) + "}").encode()
+        with listening(OrderPlaced, group="billing") as arrived, running() as runner:
+            queue = bus.names.group("billing")
+            wire.publish(queue, body, type="order.placed", content_type="application/cloudevents+json")
+            wire.publish(queue, b'{"number": 1}', type="order.placed")
+            wait_until(lambda: DeadLetter.objects.exists() and arrived, 30, "the dead letter, and what was behind it")
+            assert not any(consumer.error for consumer in runner.consumers)
+        assert DeadLetter.objects.count() == len(arrived) == 1
+
 
 #: A timestamp of a header in milliseconds, which no client of Python writes.
 MILLISECONDS = (b"T" + struct.pack(">Q", 946684800), b"T" + struct.pack(">Q", 1_700_000_000_000))

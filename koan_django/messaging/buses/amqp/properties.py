@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from amqp.basic_message import Message
@@ -25,6 +26,9 @@ ROUTING_KEY = "koan-routing-key"
 _TRANSIENT = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "koan-dead-", DELAY)
 #: Short strings on the wire have a length of one byte.
 _SHORT = 255
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: The largest header that a message keeps when there is no room for all, in bytes.
+_BARE = 2048
 _PARTITION = re.compile(r"\.p\d*$")
 
 
@@ -33,7 +37,11 @@ def to_amqp(envelope: Envelope, extra: Mapping[str, str | bool] | None = None, *
 
     ``bare`` leaves out the headers that are not ours, for a stranger's message that has no room for ``extra``.
     """
-    headers: dict[str, Any] = {name: value for name, value in envelope.headers.items() if not bare or name in wire.OWN}
+    headers: dict[str, Any] = {
+        name: value
+        for name, value in envelope.headers.items()
+        if not bare or (name in wire.OWN and len(value.encode()) <= _BARE)
+    }
     headers |= {wire.VERSION: envelope.version, wire.ATTEMPT: envelope.attempt, ROUTING_KEY: envelope.routing_key}
     sent_at = envelope.sent_at
     return Message(
@@ -46,7 +54,7 @@ def to_amqp(envelope: Envelope, extra: Mapping[str, str | bool] | None = None, *
         type=envelope.alias,
         priority=envelope.priority,
         application_headers=headers | dict(extra or {}),
-        **({"timestamp": int(sent_at.timestamp())} if sent_at else {}),
+        **({"timestamp": int(sent_at.timestamp())} if sent_at and sent_at >= _EPOCH else {}),
     )
 
 
@@ -68,7 +76,7 @@ def from_amqp(message: Any, group: str) -> Envelope:
         headers.setdefault(wire.CORRELATION, properties["correlation_id"])
     return Envelope(
         id=identifier(properties.get("message_id") or new_id()),
-        alias=clean(properties.get("type") or _PARTITION.sub("", routing_key), wire.ALIAS_LENGTH),
+        alias=_cut(clean(properties.get("type") or _PARTITION.sub("", routing_key), wire.ALIAS_LENGTH)),
         version=version,
         body=body,
         headers=clean_headers({name: each for name, each in headers.items() if not name.startswith(_TRANSIENT)}),
@@ -82,6 +90,11 @@ def from_amqp(message: Any, group: str) -> Envelope:
 def _short(text: str) -> str | None:
     """``text`` if it fits into a short string; the header of the same name holds it anyway."""
     return text if len(text.encode("utf-8", "replace")) <= _SHORT else None
+
+
+def _cut(text: str) -> str:
+    """``text`` as far as it fits into a short string."""
+    return text.encode()[:_SHORT].decode("utf-8", "ignore")
 
 
 def _bytes(body: object) -> bytes:
