@@ -130,6 +130,10 @@ class Consumer(DatabaseThread):
         """Return those of :attr:`lines` that may have something to fetch."""
         return ()
 
+    def waiting_lanes(self) -> Iterable[Lane]:
+        """Return the partitions in which something is due, whoever handles them."""
+        return self.ready_lanes()
+
     def fetch_lane(self, lane: Lane, limit: int) -> list[Delivery]:
         """Take up to ``limit`` deliveries of ``lane``, in order."""
         return []

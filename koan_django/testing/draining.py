@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from koan_django.messaging.buses import registry
@@ -14,7 +15,9 @@ from koan_django.messaging.buses.memory import MemoryBus
 from koan_django.messaging.envelope import Envelope
 from koan_django.messaging.exceptions import MessagingError, UnreadableMessageError
 from koan_django.messaging.invocation import handle
+from koan_django.messaging.lines import OVER
 from koan_django.messaging.messages import Message
+from koan_django.messaging.verdicts import Verdict
 
 from . import commits, unrest
 from .capturing import described, matches
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from koan_django.messaging.buses.base import Batch, Bus
     from koan_django.messaging.consumer import Consumer
     from koan_django.messaging.envelope import Delivery
-    from koan_django.messaging.verdicts import Verdict
+    from koan_django.messaging.lines import Lane
 
 M = TypeVar("M", bound=Message)
 
@@ -33,6 +36,8 @@ M = TypeVar("M", bound=Message)
 LIMIT = 10_000
 #: The time of SQLite has milliseconds: what is due now may not be until the next one.
 _MOMENT = timedelta(milliseconds=1)
+#: What goes back to a partition is before all that is left in it, also where that is in the order of its times.
+_BEFORE_ALL = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +143,8 @@ class _Drain:
         self._retries = retries
         self._limit = self._room = limit
         self._outcomes: dict[str, list[Handling]] = defaultdict(list)
+        #: Partitions in which something waits for its time, or for somebody's decision.
+        self._held_up: set[tuple[Consumer, Lane]] = set()
 
     def run(self, *, allow_dead: bool) -> Drained:
         commits.run_callbacks()
@@ -156,16 +163,43 @@ class _Drain:
         return drained
 
     def _round(self, consumer: Consumer) -> bool:
-        """Give each group of a bus what waits for it; ``False`` when nothing does."""
+        """Give each group and partition of a bus what waits for it; ``False`` when nothing does."""
         worked = False
         for group in unrest.current().shuffled(list(consumer.waiting_groups())):
             deliveries = consumer.fetch(group, consumer.bus.options.batch)
             worked = bool(deliveries) or worked
-            self._handle(consumer, group, unrest.current().shuffled(deliveries))
+            judged = self._judged(consumer, group, unrest.current().shuffled(deliveries))
+            self._settle(consumer, [(each, self._timed(verdict)) for each, verdict in judged])
             commits.run_callbacks()
+        for lane in unrest.current().shuffled(list(consumer.waiting_lanes())):
+            if (consumer, lane) not in self._held_up:
+                worked = self._follow(consumer, lane) or worked
+                commits.run_callbacks()
         return worked
 
-    def _handle(self, consumer: Consumer, group: str, deliveries: list[Delivery]) -> None:
+    def _follow(self, consumer: Consumer, lane: Lane) -> bool:
+        """Handle what waits in a partition, in its order, up to the first message that is not over."""
+        deliveries = consumer.fetch_lane(lane, consumer.bus.options.batch)
+        judged = self._judged(consumer, lane.group, deliveries)
+        over = list(takewhile(lambda pair: pair[1].outcome in OVER, judged))
+        self._settle(consumer, over)
+        if len(over) == len(judged):
+            return bool(deliveries)
+        rest = deliveries[len(over) :]
+        _, verdict = judged[len(over)]
+        at_once = verdict.outcome == "retry" and self._retries
+        if verdict.outcome == "stop":
+            consumer.give_back(rest)
+        else:
+            wait = -_BEFORE_ALL if at_once else verdict.wait
+            behind = ((each, Verdict("again", wait=wait)) for each in rest[1:])
+            consumer.settle([(rest[0], replace(verdict, wait=wait)), *behind])
+        if not at_once:
+            self._held_up.add((consumer, lane))
+        return True
+
+    def _judged(self, consumer: Consumer, group: str, deliveries: list[Delivery]) -> list[tuple[Delivery, Verdict]]:
+        """Run the handlers."""
         self._room -= len(deliveries)
         if self._room < 0:
             consumer.give_back(deliveries)
@@ -176,8 +210,11 @@ class _Drain:
             )
         judged = list(zip(deliveries, handle(consumer.bus.alias, group, deliveries), strict=True))
         self._note(judged)
+        return judged
+
+    def _settle(self, consumer: Consumer, judged: list[tuple[Delivery, Verdict]]) -> None:
         died = [delivery for delivery, verdict in judged if _went_well(verdict) and unrest.current().kills(delivery)]
-        consumer.settle([(each, self._timed(verdict)) for each, verdict in judged if each not in died])
+        consumer.settle([(each, verdict) for each, verdict in judged if each not in died])
         consumer.give_back(died)
         for delivery, verdict in judged:
             if _went_well(verdict):
@@ -190,8 +227,16 @@ class _Drain:
     def _note(self, judged: list[tuple[Delivery, Verdict]]) -> None:
         for delivery, verdict in judged:
             error = f"{verdict.error_type.rpartition('.')[2]}: {verdict.error}" if verdict.error_type else ""
-            self._outcomes[verdict.outcome].append(
-                Handling(delivery.bus, delivery.group, verdict.handler, delivery.envelope, error, verdict.reason)
+            stopped = verdict.outcome == "stop"
+            self._outcomes["dead" if stopped else verdict.outcome].append(
+                Handling(
+                    delivery.bus,
+                    delivery.group,
+                    verdict.handler,
+                    delivery.envelope,
+                    error,
+                    "stopped" if stopped else verdict.reason,
+                )
             )
 
 

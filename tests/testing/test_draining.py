@@ -209,6 +209,85 @@ def test_a_bus_on_a_broker_is_refused() -> None:
 # capture_messages
 
 
+# partitions
+
+
+def moves(arrived: list[Any], sku: str) -> list[int]:
+    return [message.count for message, _ in arrived if message.sku == sku]
+
+
+@either
+def test_messages_with_a_partition_key_are_handled_in_their_order() -> None:
+    def pay(message: StockMoved) -> None:
+        if message.count == 0:
+            StockMoved(message.sku, 100).send()
+
+    with listening(StockMoved, pay, group="stock") as arrived, listening("stock.*", group="audit") as seen:
+        send_many([StockMoved(f"sku-{number % 3}", number // 3) for number in range(90)])
+        drained = drain()
+    assert [moves(arrived, f"sku-{sku}") for sku in range(3)] == [[*range(30), 100]] * 3
+    assert (len(seen), len(drained), drained.left) == (93, 186, 0)
+    drained.did_handle(StockMoved, 1, group="stock", sku="sku-1", count=7)
+
+
+@either
+def test_a_failure_in_a_partition_is_tried_again_before_what_is_behind_it() -> None:
+    failing = [3, 3, 5]
+
+    def fail(message: StockMoved) -> None:
+        if message.count in failing:
+            failing.remove(message.count)
+            raise ConnectionError
+
+    with listening(StockMoved, fail, group="stock") as arrived:
+        send_many([StockMoved("a", count) for count in range(250)])
+        drained = drain()
+    assert moves(arrived, "a") == [0, 1, 2, 3, 3, 3, 4, 5, 5, *range(6, 250)]
+    assert (len(drained.handled), len(drained.retried), drained.left) == (250, 3, 0)
+
+
+@either
+def test_what_is_behind_a_retry_waits_for_its_time_with_it() -> None:
+    failing = [1]
+
+    def fail(message: StockMoved) -> None:
+        if message.count in failing:
+            failing.remove(message.count)
+            raise ConnectionError
+
+    with frozen_clock(NOON) as clock, listening(StockMoved, fail, group="stock") as arrived:
+        send_many([StockMoved("a", count) for count in range(4)])
+        assert drain(retries=False).left == 3
+        assert drain(retries=False).left == 3
+        clock.advance(seconds=61)
+        assert drain(retries=False).left == 0
+    assert moves(arrived, "a") == [0, 1, 1, 2, 3]
+
+
+@either
+def test_a_partition_that_stops_keeps_its_messages_and_says_so() -> None:
+    def refuse(message: StockMoved) -> None:
+        if message.count == 1:
+            raise PermanentError("no such shelf")
+
+    with listening(StockMoved, refuse, group="stock", on_failure="stop") as arrived:
+        send_many([StockMoved("a", count) for count in range(3)])
+        with pytest.raises(DeadLettersError, match=r"no such shelf \(stopped\)"):
+            drain()
+        drained = drain(allow_dead=True)
+    assert (moves(arrived, "a"), drained.left, DeadLetter.objects.count()) == ([0, 1, 1], 2, 0)
+
+
+@either
+def test_chaos_leaves_the_order_of_a_partition() -> None:
+    worst = chaos(duplicate=0.5, reorder=True, kill_after_commit=0.5, seed=3)
+    with listening(StockMoved, group="stock") as arrived, worst as done:
+        send_many([StockMoved(f"sku-{number % 3}", number // 3) for number in range(60)])
+        drain()
+    assert [moves(arrived, f"sku-{sku}") for sku in range(3)] == [list(range(20))] * 3
+    assert done.duplicated and done.killed
+
+
 @either
 def test_what_is_sent_is_captured_in_order_with_what_is_to_know_of_it() -> None:
     with listening(OrderPlaced, group="billing"), listening(StockMoved, group="stock"):

@@ -19,6 +19,7 @@ from koan_django.messaging import events, handlers
 from koan_django.messaging.deadletters import dead_letter
 from koan_django.messaging.envelope import Delivery, Envelope, Receipt
 from koan_django.messaging.exceptions import UnroutableError, WorkerLostError
+from koan_django.messaging.lines import Lane
 from koan_django.messaging.notifying import notify
 from koan_django.messaging.querysets import SUSPECT, available
 from koan_django.messaging.routing import partition_in
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from koan_django.messaging.consumer import Consumer
-    from koan_django.messaging.lines import Lane, Line
+    from koan_django.messaging.lines import Line
     from koan_django.messaging.models import QueuedDelivery
     from koan_django.messaging.querysets import DeliveryQuerySet
     from koan_django.messaging.verdicts import Verdict
@@ -200,6 +201,12 @@ class DatabaseConsumer(SharingConsumer):
             with self.turn():
                 self._dry -= self._rows.arrived(self.bus.alias, dry)
         return [lane for lane in self.lines if lane not in self._dry]
+
+    def waiting_lanes(self) -> Iterable[Lane]:
+        every = [Lane(group, number) for group in sorted(self.ordered) for number in range(self.bus.options.partitions)]
+        with self.turn():
+            arrived = self._rows.arrived(self.bus.alias, every)
+        return [lane for lane in every if lane in arrived]
 
     def fetch_lane(self, lane: Lane, limit: int) -> list[Delivery]:
         with self.turn():
