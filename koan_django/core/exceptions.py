@@ -27,7 +27,8 @@ class KoanError(Exception):
         text = self.what
         if self.why:
             text = f"{text}: {self.why}"
-        return f"{text}. {self.fix}" if self.fix else text
+        end = "" if text.endswith("?") else "."
+        return f"{text}{end} {self.fix}" if self.fix else text
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), self.what, self.why, self.fix))

@@ -114,7 +114,13 @@ def backlog() -> Iterator[Finding]:
 
     free = Q(lease_until__isnull=True) | Q(lease_until__lte=timezone.now())
     waiting = QueuedDelivery.objects.filter(free, available_at__lte=timezone.now())
-    yield from _waiting(waiting, "bus", "group", remedy="Start a worker, or more of them; look for slow handlers.")
+    yield from _waiting(
+        waiting,
+        "bus",
+        "group",
+        remedy="Start a worker, or more of them; look for slow handlers. After a move to a "
+        "broker a worker with the setting of before handles them.",
+    )
     pending = OutboxMessage.objects.filter(state="pending", available_at__lte=timezone.now())
     yield from _waiting(
         pending, "bus", remedy="Look why the broker does not take them: `bus.*` above, and the worker's log."

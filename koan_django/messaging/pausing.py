@@ -37,7 +37,7 @@ def pause(name: str, reason: str = "") -> None:
     with transaction.atomic(using=rows.db):
         row = _find(name)
         if not rows.pause(name, reason, current().name):
-            raise MessagingError(f"{name} is not paused", why="somebody has paused it already")
+            raise MessagingError(f"{name} is left as it is", why="somebody has paused it already")
         audit.record("messaging.pause", row, data={"reason": reason})
         policy.announce(f"handler {name}", using=rows.db)
 

@@ -135,6 +135,8 @@ def _most(series: Series) -> float | None:
 def _shown(value: float | None, unit: str) -> str:
     if value is None:
         return _("nothing")
+    if unit == "ms" and value >= 1000:
+        value, unit = value / 1000, "s"
     text = f"{value / 1000:.3g}k" if value >= 10_000 else f"{value:.3g}" if value < 1000 else f"{value:.0f}"
     return f"{text} {unit}".rstrip()
 

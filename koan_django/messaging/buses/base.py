@@ -62,7 +62,11 @@ class Depth:
     sections: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        told = ((self.waiting, "waiting"), (self.in_progress, "in progress"), (self.consumers, "consumers"))
+        told = (
+            (self.waiting, "waiting"),
+            (self.in_progress, "in progress"),
+            (self.consumers, "consumer" if self.consumers == 1 else "consumers"),
+        )
         counts = [f"{count} {what}" for count, what in told if count >= 0]
         apart = [f"{count} in {section}" for section, count in self.sections.items() if count]
         return ", ".join([*counts, *apart, *filter(None, [self.note])])

@@ -24,7 +24,15 @@ if TYPE_CHECKING:
 
 LEFT, UNABLE = 1, 2
 CHANGING = ("replay", "discard", "resend")
-FILTERS = ("bus", "group", "alias", "handler", "reason", "fingerprint", "tenant")
+FILTERS = {
+    "bus": "the alias of the bus",
+    "group": "the group that gave up",
+    "alias": "the alias of the message's class",
+    "handler": "the name of the handler",
+    "reason": "why it died: " + ", ".join(DeadLetter.Reason.values),
+    "fingerprint": "one cause; in full, as `causes` shows it",
+    "tenant": "the tenant of the message",
+}
 
 
 class Command(AuditedCommand):
@@ -51,12 +59,12 @@ class Command(AuditedCommand):
             changing.add_argument("--dry-run", action="store_true", help="only say how many")
             changing.add_argument("--rate", type=float, metavar="N", help="at most N a second")
         resend = verbs.add_parser("resend", help="send one again with the body that stands on the standard input")
-        resend.add_argument("id", type=int)
+        resend.add_argument("id", type=int, help="as `list` shows it")
 
     def _add_filters(self, parser: ArgumentParser) -> None:
         parser.add_argument("--id", type=int, action="append", default=[], dest="ids", help="may be repeated")
-        for name in FILTERS:
-            parser.add_argument(f"--{name}", default="")
+        for name, text in FILTERS.items():
+            parser.add_argument(f"--{name}", default="", help=text)
         parser.add_argument("--since", type=_moment, help="ISO 8601; dead at or after it")
         parser.add_argument("--until", type=_moment, help="ISO 8601; dead before it")
         parser.add_argument("--limit", type=int, help="at most so many")

@@ -33,9 +33,9 @@ class Command(AuditedCommand):
         listing = verbs.add_parser("list", help="one line each: state, bus, group, what it did")
         listing.add_argument("--format", choices=("text", "json"), default="text")
         pause = verbs.add_parser("pause", help="hand nothing more to it; its messages wait")
-        pause.add_argument("name")
+        pause.add_argument("name", help="as `list` shows it")
         pause.add_argument("--reason", default="", help="what the others should know")
-        verbs.add_parser("resume", help="let it work again").add_argument("name")
+        verbs.add_parser("resume", help="let it work again").add_argument("name", help="as `list` shows it")
 
     def handle(self, *args: Any, verb: str, **options: Any) -> None:
         if verb == "list":

@@ -31,7 +31,7 @@ class Command(AuditedCommand):
         listing.add_argument("--format", choices=("text", "json"), default="text")
         for verb, text in (("retry", "try the message again"), ("skip", "make the message a dead letter")):
             way = verbs.add_parser(verb, help=f"let stopped partitions go on: {text}")
-            way.add_argument("group")
+            way.add_argument("group", help="the group that stopped")
             way.add_argument("number", nargs="?", type=int, help="one partition; without it all that have stopped")
 
     def handle(self, *args: Any, verb: str, **options: Any) -> None:
@@ -43,7 +43,7 @@ class Command(AuditedCommand):
             found = found.filter(number=options["number"])
         partitions = list(found)
         if not partitions:
-            raise CommandError("no such partition has stopped", returncode=UNABLE)
+            raise CommandError("no such partition has stopped; `koan_partitions list` shows all", returncode=UNABLE)
         for partition in partitions:
             stopping.go_on(partition, skip=verb == "skip")
             self.stdout.write(f"{partition}: {verb} {partition.alias} {partition.message_id}")
