@@ -33,7 +33,7 @@ _EXTENSIONS = {
     "causationid": wire.CAUSATION,
     "partitionkey": wire.PARTITION_KEY,
 }
-#: A body holds attributes of any length; as headers they have to fit into a frame once more.
+#: A body holds attributes of any length. The longest key, in characters; as a header it has to fit into a frame.
 _KEY = 1024
 _TRACE = {"traceparent": wire.TRACEPARENT, "tracestate": wire.TRACESTATE}
 
@@ -102,7 +102,7 @@ def _event(found: dict[str, Any], headers: Mapping[str, Any], body: bytes) -> Ev
     if "time" in found:
         told[wire.SENT_AT] = _time(found["time"])
     if "id" in found:  # unique within its source only
-        told[wire.IDEMPOTENCY_KEY] = identifier(f"{found.get('source', '')} {found['id']}", _KEY, _KEY * 4)
+        told[wire.IDEMPOTENCY_KEY] = identifier(f"{found.get('source', '')} {found['id']}", _KEY, _KEY * 2)
     kept = {name: value for name, value in headers.items() if not str(name).startswith((PREFIX, _PLAIN_PREFIX))}
     named = {PREFIX + name: value for name, value in found.items()}
     return Event(str(found.get("id", "")), str(found.get("type", "")), {**told, **kept, **named}, body)
