@@ -106,7 +106,7 @@ def test_a_server_that_forgot_the_scripts_is_told_them_again(on_redis: Any) -> N
     held.renew()
 
 
-def test_a_cache_that_decodes_answers_will_do(redis: Redis, prefix: str) -> None:
+def test_a_cache_that_decodes_answers_will_do(redis: Redis, prefix: str, db: None) -> None:
     cache = redis_cache(redis.url)
     cache["redis"]["OPTIONS"] = {"CONNECTION_POOL_KWARGS": {"decode_responses": True}}
     with override_settings(CACHES=cache), override_koan(CORE=redis_stores(prefix)):

@@ -47,7 +47,7 @@ def dead(state: str = "dead", **columns: Any) -> DeadLetter:
     ("trail", "kept"),
     [
         ("all", set(KINDS)),
-        ("failures", {"retried", "postponed", "dead", "replayed", "parked", "cancelled", "duplicate"}),
+        ("failures", {"retried", "postponed", "dead", "replayed", "parked", "cancelled", "duplicate", "stopped"}),
         ("off", set()),
     ],
 )

@@ -15,6 +15,7 @@ from koan_django.core import PermanentError
 from koan_django.core.context import baggage, correlation, tenant, traceparent, tracestate
 from koan_django.messaging import deadletters
 from koan_django.messaging.buses.amqp.tolerance import tolerant
+from koan_django.messaging.buses.amqp.topology import declare
 from koan_django.messaging.envelope import Envelope
 from koan_django.messaging.models import DeadLetter, MessageEvent, OutboxMessage
 from koan_django.messaging.sending import wrap
@@ -99,10 +100,10 @@ class TestCloudEvents:
         self, use_bus: UseBus, vhost: Vhost, wire: Wire
     ) -> None:
         bus = use_bus(vhost.url, CLOUDEVENTS=True)
-        queue = wire.queue(bus.names.group("billing"))
-        with correlation.use("story-1"):
+        with listening(StockMoved, group="billing", ordered=False), correlation.use("story-1"):
+            declare(wire.channel, bus.topology())
             receipt = StockMoved("a-1", 3).send_to("billing")
-        [message] = wire.take(queue)
+        [message] = wire.take(bus.names.group("billing"))
         headers, properties = message.headers, message.properties
         attributes = {name.partition(":")[2]: headers[name] for name in headers if name.startswith("cloudEvents:")}
         time = datetime.fromisoformat(attributes.pop("time"))

@@ -88,6 +88,7 @@ class MariaDB(Server):
                 program,
                 "--no-defaults",
                 f"--datadir={data}",
+                f"--tmpdir={folder}",
                 f"--port={port}",
                 f"--socket={folder / 'mariadb.sock'}",
                 f"--init-file={grant}",
@@ -103,7 +104,14 @@ class MariaDB(Server):
         if program is None:
             raise ServerError("mariadb-install-db is missing: it comes in the same package as mariadbd")
         done = subprocess.run(
-            [program, "--no-defaults", f"--datadir={data}", "--skip-test-db", "--innodb-flush-method=nosync"],
+            [
+                program,
+                "--no-defaults",
+                f"--datadir={data}",
+                f"--tmpdir={data.parent}",
+                "--skip-test-db",
+                "--innodb-flush-method=nosync",
+            ],
             cwd=data.parent,
             env=plain_environment(),
             capture_output=True,

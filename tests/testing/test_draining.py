@@ -112,6 +112,49 @@ def test_dead_letters_are_an_error_that_lists_them_unless_they_may_be() -> None:
 
 
 @either
+def test_keys_are_handled_in_order_whatever_fails_on_the_way() -> None:
+    def fail(message: StockMoved) -> None:
+        if message.count == 1 and arrived[-1][1].attempt < 3:
+            raise TimeoutError("not now")
+
+    with listening(StockMoved, fail, group="stock") as arrived:
+        send_many([StockMoved(sku, count) for count in range(3) for sku in "ab"])
+        drained = drain()
+    assert (len(drained), drained.left, len(drained.retried)) == (6, 0, 4)
+    for sku in "ab":
+        assert [message.count for message, _ in arrived if message.sku == sku] == [0, 1, 1, 1, 2]
+
+
+@either
+def test_a_partition_that_stops_is_an_error_and_keeps_what_is_behind() -> None:
+    def refuse(message: StockMoved) -> None:
+        raise PermanentError("no")
+
+    with listening(StockMoved, refuse, group="stock", on_failure="stop") as arrived:
+        send_many([StockMoved("a", 1), StockMoved("a", 2)])
+        with pytest.raises(DeadLettersError, match="PermanentError: no \\(stopped\\)"):
+            drain()
+        drained = drain(allow_dead=True)
+    assert [message.count for message, _ in arrived] == [1, 1]
+    assert ([each.reason for each in drained.dead], drained.left) == (["stopped"], 2)
+
+
+@either
+def test_without_retries_a_key_waits_behind_what_failed() -> None:
+    def fail(message: StockMoved) -> None:
+        if message.count == 1 and arrived[-1][1].attempt == 1:
+            raise TimeoutError("not now")
+
+    with frozen_clock(NOON) as clock, listening(StockMoved, fail, group="stock") as arrived:
+        send_many([StockMoved("a", 1), StockMoved("a", 2)])
+        assert drain(retries=False).left == 2
+        assert [message.count for message, _ in arrived] == [1]
+        clock.advance(seconds=61)
+        assert len(drain(retries=False)) == 2
+    assert [message.count for message, _ in arrived] == [1, 1, 2]
+
+
+@either
 def test_what_was_handled_and_given_up_can_be_asked_for() -> None:
     def refuse(message: OrderPlaced) -> None:
         if message.number == 3:

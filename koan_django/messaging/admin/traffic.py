@@ -1,4 +1,4 @@
-"""The Traffic page: charts of what each group does."""
+"""The Traffic page: charts of what each group does, and the numbers behind them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 
 from koan_django.core.admin.charts import Series, chart, legend
 from koan_django.core.admin.kit import RecordAdmin
-from koan_django.messaging.models import Traffic
+from koan_django.messaging.models import DepthSample, HandlerSample, Traffic
 from koan_django.messaging.traffic import GroupTraffic, traffic
 
 if TYPE_CHECKING:
@@ -22,6 +22,21 @@ if TYPE_CHECKING:
 
 #: The times that can be chosen, in hours.
 SPANS = (1, 6, 24)
+
+
+@admin.register(HandlerSample)
+class HandlerSampleAdmin(RecordAdmin[HandlerSample]):
+    list_display = ("minute", "bus", "group", "handler", "handled", "retried", "dead", "duplicates")
+    list_filter = ("bus", "group")
+    search_fields = ("handler",)
+    date_hierarchy = "minute"
+
+
+@admin.register(DepthSample)
+class DepthSampleAdmin(RecordAdmin[DepthSample]):
+    list_display = ("at", "bus", "group", "waiting", "in_progress")
+    list_filter = ("bus", "group")
+    date_hierarchy = "at"
 
 
 @admin.register(Traffic)

@@ -35,7 +35,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'depth sample',
                 'verbose_name_plural': 'depth samples',
-                'default_permissions': (),
+                'default_permissions': ('view',),
             },
         ),
         migrations.CreateModel(
@@ -55,7 +55,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'handler sample',
                 'verbose_name_plural': 'handler samples',
-                'default_permissions': (),
+                'default_permissions': ('view',),
             },
         ),
     ]

@@ -27,7 +27,7 @@ class HandlerSample(models.Model):
     class Meta:
         verbose_name = _("handler sample")
         verbose_name_plural = _("handler samples")
-        default_permissions = ()
+        default_permissions = ("view",)
 
     def __str__(self) -> str:
         return f"{self.handler} {self.minute:%H:%M}"
@@ -47,7 +47,7 @@ class DepthSample(models.Model):
     class Meta:
         verbose_name = _("depth sample")
         verbose_name_plural = _("depth samples")
-        default_permissions = ()
+        default_permissions = ("view",)
 
     def __str__(self) -> str:
         return f"{self.group} {self.at:%H:%M:%S}"

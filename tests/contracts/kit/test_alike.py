@@ -195,6 +195,32 @@ def what_rolls_back(stage: Stage) -> Iterator[None]:
         OrderPlaced(2).send()
 
 
+def keys_in_order_behind_one_that_fails(stage: Stage) -> Iterator[None]:
+    def fail(message: StockMoved) -> None:
+        seen.append(f"{message.sku}{message.count}")
+        Group.objects.create(name=f"{''.join(each for each in seen if each[0] == message.sku)}")
+        if message.count == 1 and seen.count(seen[-1]) < 3:
+            raise TimeoutError("not now")
+
+    seen: list[str] = []
+    stage.listen(StockMoved, fail, group="stock")
+    yield
+    for count in range(3):
+        send_many([StockMoved("a", count), StockMoved("b", count)])
+
+
+def a_key_whose_message_is_given_up(stage: Stage) -> Iterator[None]:
+    def refuse(message: StockMoved) -> None:
+        if message.count == 1:
+            raise PermanentError("no")
+        Group.objects.create(name=f"{message.sku}{message.count}")
+
+    stage.listen(StockMoved, refuse, group="stock")
+    yield
+    for count in range(3):
+        StockMoved("a", count).send()
+
+
 def a_short_delay(stage: Stage) -> Iterator[None]:
     stage.listen(OrderPlaced, group="billing")
     yield
@@ -212,6 +238,8 @@ def a_wrong_type(stage: Stage) -> Iterator[None]:
 
 Scenario = Callable[[Stage], Iterator[None]]
 SCENARIOS: list[Scenario] = [
+    keys_in_order_behind_one_that_fails,
+    a_key_whose_message_is_given_up,
     every_group_gets_a_copy_and_patterns_match,
     one_group_only,
     a_failure_that_passes,
