@@ -378,10 +378,8 @@ class Publisher(threading.Thread):
         for publication in self._in_flight.settle(tag, multiple):
             if self._in_flight.was_returned(publication):
                 exchange, key = publication.exchange, publication.routing_key
-                reason = (
-                    f"no queue receives {key!r} from the exchange {exchange!r}" if exchange else f"no queue {key!r}"
-                )
-                publication.done(Outcome("returned", reason))
+                where = f" from the exchange {exchange!r}" if exchange else ""
+                publication.done(Outcome("returned", f"no queue receives {key!r}{where}"))
             else:
                 publication.done(CONFIRMED)
 
