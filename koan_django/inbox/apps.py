@@ -23,7 +23,7 @@ class InboxConfig(KoanAppConfig):
         register(check_options)
         register(check_reach)
         if apps.is_installed("koan_django.messaging"):
-            from koan_django.messaging import middleware
+            from koan_django.messaging.handling import middleware
 
             from .middleware import inbox
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from koan_django.messaging.envelope import Delivery
-    from koan_django.messaging.middleware import Call
+    from koan_django.messaging.handling.middleware import Call
 
 
 @contextmanager

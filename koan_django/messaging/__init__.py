@@ -4,15 +4,14 @@ Where things live:
 
 - what is sent: ``messages meta markers encoding masking contracts/``
 - how it travels: ``envelope cloudevents cleaning routing``
-- sending: ``sending outbox relay waves``, and who is woken by it: ``notifying listening waking``
+- sending, the outbox and its relay: ``outgoing/``
 - buses: ``buses/`` (one protocol, a bus for each scheme), ``candidates choices requirements``
-- declaring handlers: ``handlers objections limits``
-- handling: ``consumer worker/ pacing fairness invocation containment middleware awaiting verdicts``
-- in order: ``lines shares sharing stopping``
-- holding handlers: ``gate pausing registering standing``
-- giving up, and trying again: ``burial deadletters replaying editing``
+- declaring handlers: ``handlers objections``
+- handling: ``worker/`` (in Celery's), ``handling/``, in order ``ordering/``
+- pausing handlers, and counting what they do: ``control/``
+- dead letters: ``dead/``
 - what stands on a broker: ``provisioning/``
-- what is seen: ``events trail status asking gauges tallying latency sampling traffic examinations panels watching``
+- what is seen: ``events trail statistics/ examinations panels``
 - in the database: ``models/ querysets``, and what beat fires: ``tasks``
 - pages: ``admin/``
 - settings, errors, the app itself: ``conf checks exceptions apps``
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from .markers import PartitionKey as PartitionKey
     from .markers import Sensitive as Sensitive
     from .messages import Message as Message
-    from .sending import send_many as send_many
+    from .outgoing.sending import send_many as send_many
 
 __all__ = [
     "AwareDatetime",
@@ -75,7 +74,7 @@ if not TYPE_CHECKING:
             "Sensitive": "markers",
             "UnroutableError": "exceptions",
             "handler": "handlers",
-            "send_many": "sending",
+            "send_many": "outgoing.sending",
             "upcaster": "encoding",
         },
     )

@@ -198,7 +198,7 @@ class Receipt:
 
     def cancel(self) -> bool:
         """Take the message back while it still waits in the database; return whether that was in time."""
-        from .sending import cancel
+        from .outgoing.sending import cancel
 
         return cancel(self)
 

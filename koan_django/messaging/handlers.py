@@ -15,7 +15,7 @@ from koan_django.core.registry import origin_of
 from koan_django.core.retry import RetryPolicy
 
 from .conf import options
-from .limits import Limits, combined, duration
+from .handling.limits import Limits, combined, duration
 from .messages import Message, has_partition_key
 from .objections import BREAKER_PREFIX, breaker_objections, limit_objections, objections, positional
 from .routing import matches, specificity

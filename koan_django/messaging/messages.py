@@ -132,7 +132,7 @@ class Message(msgspec.Struct, metaclass=MessageMeta, frozen=True):
         Raises ``TypeError`` when a field holds what its type does not allow, and
         :class:`~koan_django.messaging.exceptions.UnroutableError` when no group receives it.
         """
-        from .sending import send
+        from .outgoing.sending import send
 
         return send(self, delay=delay, eta=eta, bus=bus, priority=priority)
 
@@ -146,7 +146,7 @@ class Message(msgspec.Struct, metaclass=MessageMeta, frozen=True):
         priority: int = 0,
     ) -> Receipt:
         """Send to one group only."""
-        from .sending import send
+        from .outgoing.sending import send
 
         return send(self, delay=delay, eta=eta, bus=bus, priority=priority, group=group)
 
@@ -159,7 +159,7 @@ class Message(msgspec.Struct, metaclass=MessageMeta, frozen=True):
         priority: int = 0,
     ) -> Receipt:
         """Like :meth:`send`, awaited."""
-        from .sending import asend
+        from .outgoing.sending import asend
 
         return await asend(self, delay=delay, eta=eta, bus=bus, priority=priority)
 
@@ -173,7 +173,7 @@ class Message(msgspec.Struct, metaclass=MessageMeta, frozen=True):
         priority: int = 0,
     ) -> Receipt:
         """Like :meth:`send_to`, awaited."""
-        from .sending import asend
+        from .outgoing.sending import asend
 
         return await asend(self, delay=delay, eta=eta, bus=bus, priority=priority, group=group)
 

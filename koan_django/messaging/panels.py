@@ -8,8 +8,8 @@ from django.urls import reverse
 
 from koan_django.core.overview import Line, panel
 
-from . import asking
 from .buses import registry
+from .statistics import asking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

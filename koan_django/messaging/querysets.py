@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from .buses.base import Due
-    from .lines import Lane
     from .models import (  # noqa: F401  # named in base classes as text
         DeadLetter,
         OutboxMessage,
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
         QueuedDelivery,
         TopologyObject,
     )
+    from .ordering.lines import Lane
 
 
 #: Routing keys of messages that belong to no partition.

@@ -9,7 +9,7 @@ from django.utils import timezone
 from koan_django.core.dispatch import job
 
 from .conf import options
-from .sampling import KEPT
+from .statistics.sampling import KEPT
 
 BATCH = 1000
 

@@ -9,7 +9,7 @@ from django.db import connections, router, transaction
 
 from koan_django.messaging.messages import Message
 from koan_django.messaging.models import QueuedDelivery
-from koan_django.messaging.watching import Sent, watch
+from koan_django.messaging.outgoing.watching import Sent, watch
 
 from .commits import blocks_under_test
 

@@ -14,10 +14,10 @@ from koan_django.messaging.buses.elected import ElectedBus
 from koan_django.messaging.buses.memory import MemoryBus
 from koan_django.messaging.envelope import Envelope
 from koan_django.messaging.exceptions import MessagingError, UnreadableMessageError
-from koan_django.messaging.invocation import handle
-from koan_django.messaging.lines import OVER
+from koan_django.messaging.handling.invocation import handle
+from koan_django.messaging.handling.verdicts import Verdict
 from koan_django.messaging.messages import Message
-from koan_django.messaging.verdicts import Verdict
+from koan_django.messaging.ordering.lines import OVER
 
 from . import commits, unrest
 from .capturing import described, matches
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from koan_django.messaging.buses.base import Batch, Bus
-    from koan_django.messaging.consumer import Consumer
     from koan_django.messaging.envelope import Delivery
-    from koan_django.messaging.lines import Lane
+    from koan_django.messaging.handling.consumer import Consumer
+    from koan_django.messaging.ordering.lines import Lane
 
 M = TypeVar("M", bound=Message)
 

@@ -6,7 +6,7 @@ import random
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from koan_django.messaging.sending import redeliver
+from koan_django.messaging.outgoing.sending import redeliver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from koan_django.core import health
 from koan_django.core.models import HealthFact
-from koan_django.messaging import sending
 from koan_django.messaging.models import MessageEvent
+from koan_django.messaging.outgoing import sending
 from koan_django.storage.models import Tombstone
 from sampleproject.gallery.messages import PhotoUploaded
 from sampleproject.gallery.models import Photo, Upload

@@ -15,9 +15,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from koan_django.contrib.prometheus.gauges import Gauges
 from koan_django.core import gauges
 from koan_django.core.gauges import Reading
-from koan_django.messaging import pausing
+from koan_django.messaging.control import pausing
+from koan_django.messaging.control.tallying import Tally
 from koan_django.messaging.models import DeadLetter, OutboxMessage
-from koan_django.messaging.tallying import Tally
 from tests.messaging.conftest import UseBus, use_bus
 from tests.messaging.shop import OrderPlaced, listening
 

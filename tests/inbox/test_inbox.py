@@ -26,7 +26,7 @@ from koan_django.inbox.stores import configured
 from koan_django.inbox.tasks import forget_expired
 from koan_django.messaging.buses import registry
 from koan_django.messaging.envelope import Delivery, Envelope
-from koan_django.messaging.invocation import handle
+from koan_django.messaging.handling.invocation import handle
 from koan_django.testing import override_koan
 from tests.messaging.shop import OrderPlaced, listening
 

@@ -11,8 +11,8 @@ from typing import Any
 from koan_django.messaging import IdempotencyKey, Message, PartitionKey, Sensitive, handlers
 from koan_django.messaging.buses.base import Batch
 from koan_django.messaging.handlers import handler
-from koan_django.messaging.invocation import handle
-from koan_django.messaging.verdicts import Verdict
+from koan_django.messaging.handling.invocation import handle
+from koan_django.messaging.handling.verdicts import Verdict
 
 
 class OrderPlaced(Message):

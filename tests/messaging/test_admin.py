@@ -11,11 +11,11 @@ from django.urls import reverse
 from django.utils import timezone
 
 from koan_django.core.models import AuditEvent
-from koan_django.messaging import deadletters
+from koan_django.messaging.dead import deadletters
 from koan_django.messaging.envelope import Delivery, Envelope
 from koan_django.messaging.exceptions import MessagingError
+from koan_django.messaging.handling.verdicts import Verdict
 from koan_django.messaging.models import DeadLetter, MessageEvent, OutboxMessage, QueuedDelivery
-from koan_django.messaging.verdicts import Verdict
 from tests.messaging.shop import OrderPlaced, StockMoved, listening
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]

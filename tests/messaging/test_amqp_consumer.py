@@ -18,12 +18,13 @@ from django.db import OperationalError
 from koan_django.core import PermanentError
 from koan_django.core.health import Finding
 from koan_django.inbox.models import InboxEntry
-from koan_django.messaging import burial, send_many
+from koan_django.messaging import send_many
 from koan_django.messaging.buses.amqp import link as links
 from koan_django.messaging.buses.amqp import watchdog
 from koan_django.messaging.buses.amqp.consumer import AmqpConsumer
-from koan_django.messaging.lines import Lane
+from koan_django.messaging.handling import burial
 from koan_django.messaging.models import DeadLetter, MessageEvent, OutboxMessage
+from koan_django.messaging.ordering.lines import Lane
 from koan_django.messaging.worker.runner import BusRunner
 from koan_django.testing import override_koan, static_secrets
 from tests.messaging.conftest import UseBus, running
@@ -39,8 +40,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Connect again soon."""
-    monkeypatch.setattr("koan_django.messaging.consumer.MIN_BACKOFF_SECONDS", 0.05)
-    monkeypatch.setattr("koan_django.messaging.consumer.MAX_BACKOFF_SECONDS", 0.3)
+    monkeypatch.setattr("koan_django.messaging.handling.consumer.MIN_BACKOFF_SECONDS", 0.05)
+    monkeypatch.setattr("koan_django.messaging.handling.consumer.MAX_BACKOFF_SECONDS", 0.3)
     monkeypatch.setattr("koan_django.messaging.buses.amqp.publisher.MIN_BACKOFF_SECONDS", 0.05)
     monkeypatch.setattr("koan_django.messaging.buses.amqp.publisher.MAX_BACKOFF_SECONDS", 0.3)
 

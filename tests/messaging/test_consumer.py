@@ -14,15 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from koan_django.core import facts
-from koan_django.messaging import limits, middleware, send_many
+from koan_django.messaging import send_many
 from koan_django.messaging.buses.base import Batch
 from koan_django.messaging.buses.database import DatabaseConsumer
 from koan_django.messaging.envelope import Delivery, Envelope
-from koan_django.messaging.invocation import handle
-from koan_django.messaging.limits import Limits
+from koan_django.messaging.handling import limits, middleware
+from koan_django.messaging.handling.invocation import handle
+from koan_django.messaging.handling.limits import Limits
+from koan_django.messaging.handling.pacing import BATCH_BYTES, Pace, parts
+from koan_django.messaging.handling.verdicts import Verdict
 from koan_django.messaging.models import DeadLetter, MessageEvent, QueuedDelivery
-from koan_django.messaging.pacing import BATCH_BYTES, Pace, parts
-from koan_django.messaging.verdicts import Verdict
 from koan_django.messaging.worker.runner import BusRunner
 from tests.messaging.conftest import UseBus, running
 from tests.messaging.shop import OrderPlaced, ThreadPool, listening
@@ -200,7 +201,7 @@ def test_health_says_what_a_consumer_does(use_bus: UseBus) -> None:
 def test_a_consuming_thread_that_hangs_is_noticed_by_who_asks_for_its_health(
     use_bus: UseBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("koan_django.messaging.consumer.STUCK_SECONDS", 0.3)
+    monkeypatch.setattr("koan_django.messaging.handling.consumer.STUCK_SECONDS", 0.3)
     use_bus("database://")
     hangs, go_on = threading.Event(), threading.Event()
     waiting = DatabaseConsumer.waiting_groups

@@ -20,7 +20,7 @@ from koan_django.inbox.models import InboxEntry
 from koan_django.messaging import send_many
 from koan_django.messaging.buses import registry
 from koan_django.messaging.buses.base import Batch
-from koan_django.messaging.invocation import handle
+from koan_django.messaging.handling.invocation import handle
 from koan_django.messaging.models import DeadLetter, MessageEvent, QueuedDelivery
 from koan_django.testing import override_koan
 from tests.messaging.conftest import UseBus, running

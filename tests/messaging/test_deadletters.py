@@ -17,13 +17,13 @@ from django.urls import reverse
 from django.utils import timezone
 
 from koan_django.core.models import AuditEvent
-from koan_django.messaging import deadletters, replaying
-from koan_django.messaging.editing import editable, edited
+from koan_django.messaging.dead import deadletters, replaying
+from koan_django.messaging.dead.editing import editable, edited
+from koan_django.messaging.dead.replaying import Progress, Selection
 from koan_django.messaging.envelope import Delivery, Envelope
 from koan_django.messaging.exceptions import MessagingError, UnreadableMessageError
+from koan_django.messaging.handling.verdicts import Verdict
 from koan_django.messaging.models import DeadLetter, MessageEvent, QueuedDelivery
-from koan_django.messaging.replaying import Progress, Selection
-from koan_django.messaging.verdicts import Verdict
 from tests.messaging.shop import OrderPlaced, StockMoved, listening
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from koan_django.core.exceptions import RegistrationError
-from koan_django.messaging import RetryPolicy, deadletters, send_many
+from koan_django.messaging import RetryPolicy, send_many
 from koan_django.messaging.buses.amqp.topology import declare, delay_topology, steps_of
+from koan_django.messaging.dead import deadletters
 from koan_django.messaging.handlers import handler
 from koan_django.messaging.models import DeadLetter, OutboxMessage
 from tests.messaging.conftest import UseBus, running

@@ -19,15 +19,16 @@ from django.utils import timezone
 
 from koan_django.core import breaker, health, policy
 from koan_django.core.models import AuditEvent
-from koan_django.messaging import handlers, pausing
+from koan_django.messaging import handlers
 from koan_django.messaging.buses import registry
 from koan_django.messaging.buses.base import Batch
-from koan_django.messaging.consumer import Consumer
+from koan_django.messaging.control import pausing
+from koan_django.messaging.control.tallying import Tally
 from koan_django.messaging.envelope import Delivery, Envelope
 from koan_django.messaging.exceptions import MessagingError
+from koan_django.messaging.handling.consumer import Consumer
+from koan_django.messaging.handling.verdicts import Verdict
 from koan_django.messaging.models import RegisteredHandler
-from koan_django.messaging.tallying import Tally
-from koan_django.messaging.verdicts import Verdict
 from koan_django.testing import frozen_clock, override_koan
 from koan_django.testing.clock import FrozenClock
 from tests.messaging.shop import OrderPaid, OrderPlaced, ThreadPool, listening

@@ -12,7 +12,7 @@ import pytest
 from koan_django.core.exceptions import RegistrationError
 from koan_django.messaging import Context, Message, handler, handlers
 from koan_django.messaging import messages as registered
-from koan_django.messaging.limits import Limits
+from koan_django.messaging.handling.limits import Limits
 from koan_django.testing import override_koan
 from tests.messaging.shop import OrderPaid, OrderPlaced, listening
 

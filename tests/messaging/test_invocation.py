@@ -18,13 +18,14 @@ from django.db import DataError, IntegrityError, OperationalError, ProgrammingEr
 from koan_django.core.exceptions import LeaseLostError, PermanentError, TransientError
 from koan_django.core.redaction import forget_value, register_value
 from koan_django.inbox.models import InboxEntry
-from koan_django.messaging import Context, handler, handlers, middleware
-from koan_django.messaging.deadletters import dead_letter
+from koan_django.messaging import Context, handler, handlers
+from koan_django.messaging.dead.deadletters import dead_letter
 from koan_django.messaging.envelope import Delivery, Envelope
 from koan_django.messaging.exceptions import BusyError, UnhandledMessageError, UnreadableMessageError
-from koan_django.messaging.invocation import handle
+from koan_django.messaging.handling import middleware
+from koan_django.messaging.handling.invocation import handle
+from koan_django.messaging.handling.verdicts import Verdict, failed
 from koan_django.messaging.models import DeadLetter, MessageEvent
-from koan_django.messaging.verdicts import Verdict, failed
 from tests.messaging.conftest import UseBus
 from tests.messaging.shop import OrderPlaced, listening
 

@@ -23,7 +23,7 @@ BREAK_SECONDS = 0.05
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Connect again soon; the publisher sooner than the consumer, which declares the queue."""
     monkeypatch.setattr("koan_django.messaging.buses.amqp.publisher.MAX_BACKOFF_SECONDS", 0.1)
-    monkeypatch.setattr("koan_django.messaging.consumer.MAX_BACKOFF_SECONDS", 0.5)
+    monkeypatch.setattr("koan_django.messaging.handling.consumer.MAX_BACKOFF_SECONDS", 0.5)
 
 
 @pytest.mark.parametrize("failover", [False, True], ids=["one", "failover"])

@@ -14,10 +14,11 @@ import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from koan_django.messaging import listening as listening_module
-from koan_django.messaging import notifying, send_many
-from koan_django.messaging.listening import Listener
+from koan_django.messaging import send_many
 from koan_django.messaging.models import OutboxMessage, QueuedDelivery
+from koan_django.messaging.outgoing import listening as listening_module
+from koan_django.messaging.outgoing import notifying
+from koan_django.messaging.outgoing.listening import Listener
 from tests.messaging.conftest import UseBus, running
 from tests.messaging.shop import OrderPlaced, listening
 from tests.services.postgres import Postgres

@@ -19,7 +19,7 @@ from django.test.utils import CaptureQueriesContext
 from koan_django.core.exceptions import RegistrationError
 from koan_django.messaging import Message, PartitionKey, handlers, send_many
 from koan_django.messaging.buses import registry
-from koan_django.messaging.deadletters import replay
+from koan_django.messaging.dead.deadletters import replay
 from koan_django.messaging.handlers import handler
 from koan_django.messaging.models import DeadLetter, MessageEvent, Partition, PartitionWorker, QueuedDelivery
 from koan_django.messaging.routing import partition_in, partition_of

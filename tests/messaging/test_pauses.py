@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from koan_django.core import telemetry
-from koan_django.messaging import pausing, send_many
+from koan_django.messaging import send_many
 from koan_django.messaging.buses.amqp import consumer
+from koan_django.messaging.control import pausing
 from koan_django.messaging.models import DeadLetter
 from koan_django.messaging.worker.runner import BusRunner
 from tests.messaging.conftest import UseBus, running

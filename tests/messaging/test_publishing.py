@@ -12,10 +12,11 @@ from asgiref.sync import async_to_sync
 from django.db import transaction
 
 from koan_django.core import health
-from koan_django.messaging import UnroutableError, outbox, send_many
+from koan_django.messaging import UnroutableError, send_many
 from koan_django.messaging.buses.amqp.link import Link
 from koan_django.messaging.envelope import Receipt
 from koan_django.messaging.models import OutboxMessage
+from koan_django.messaging.outgoing import outbox
 from tests.messaging.conftest import UseBus
 from tests.messaging.shop import OrderPaid, OrderPlaced
 from tests.messaging.wire import Wire, wired
@@ -179,6 +180,6 @@ def test_while_the_broker_takes_nothing_messages_wait_in_the_outbox_and_health_s
 
 
 def _publish_one(bus: Any) -> None:
-    from koan_django.messaging.sending import wrap
+    from koan_django.messaging.outgoing.sending import wrap
 
     bus.publish([wrap(OrderPlaced(1), "main")])

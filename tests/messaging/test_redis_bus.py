@@ -15,9 +15,11 @@ from redis.connection import Connection
 
 from koan_django.core import PermanentError, rotation
 from koan_django.inbox.models import InboxEntry
-from koan_django.messaging import UnroutableError, burial, examinations, send_many, sending
+from koan_django.messaging import UnroutableError, examinations, send_many
 from koan_django.messaging.buses.redis import consumer as consumers
+from koan_django.messaging.handling import burial
 from koan_django.messaging.models import DeadLetter, MessageEvent, OutboxMessage
+from koan_django.messaging.outgoing import sending
 from tests.messaging.conftest import UseBus, running
 from tests.messaging.shop import OrderPaid, OrderPlaced, ThreadPool, listening
 from tests.services.fixtures import StartProcess
@@ -294,7 +296,7 @@ def test_what_was_given_back_comes_before_what_is_new(use_bus: UseBus, redis: Re
 
 
 def test_who_has_lost_a_message_neither_retries_nor_buries_it(use_bus: UseBus, redis: Redis) -> None:
-    from koan_django.messaging.verdicts import Verdict
+    from koan_django.messaging.handling.verdicts import Verdict
 
     bus = use_bus(redis.url)
     with listening(OrderPlaced, group="billing"):

@@ -22,13 +22,13 @@ from django.utils import timezone
 from koan_django.core.models import Lease
 from koan_django.core.retry import RetryPolicy
 from koan_django.messaging import UnroutableError, send_many
-from koan_django.messaging import relay as relays
 from koan_django.messaging.buses.broker import Outcome
 from koan_django.messaging.envelope import Envelope
 from koan_django.messaging.models import MessageEvent, OutboxMessage
-from koan_django.messaging.relay import Relay
+from koan_django.messaging.outgoing import relay as relays
+from koan_django.messaging.outgoing.relay import Relay
+from koan_django.messaging.outgoing.waves import waves
 from koan_django.messaging.routing import partition_of
-from koan_django.messaging.waves import waves
 from koan_django.testing.faults import environment
 from tests.messaging.conftest import UseBus, running
 from tests.messaging.shop import OrderPlaced, StockMoved, listening
@@ -254,12 +254,12 @@ PROGRAM = """
 import django, sys
 django.setup()
 from koan_django.messaging.buses import registry
-from koan_django.messaging.relay import Relay
+from koan_django.messaging.outgoing.relay import Relay
 from koan_django.messaging.routing import partition_of
-from koan_django.messaging.waves import waves
+from koan_django.messaging.outgoing.waves import waves
 from koan_django.testing import override_koan
 from koan_django.testing.faults import arm_from_environment
-import koan_django.messaging.relay as module
+import koan_django.messaging.outgoing.relay as module
 
 arm_from_environment()
 

@@ -16,11 +16,13 @@ from django.core.management import call_command
 from django.urls import reverse
 from django.utils import timezone
 
-from koan_django.messaging import asking, pausing, send_many
+from koan_django.messaging import send_many
+from koan_django.messaging.control import pausing
+from koan_django.messaging.control.tallying import Tally
 from koan_django.messaging.envelope import Envelope
 from koan_django.messaging.models import OutboxMessage
-from koan_django.messaging.status import status
-from koan_django.messaging.tallying import Tally
+from koan_django.messaging.statistics import asking
+from koan_django.messaging.statistics.status import status
 from tests.messaging.conftest import UseBus, running
 from tests.messaging.shop import OrderPlaced, listening
 from tests.messaging.wire import Wire

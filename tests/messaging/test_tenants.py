@@ -20,11 +20,11 @@ from koan_django.messaging.checks import check_buses
 from koan_django.messaging.conf import BusOptions
 from koan_django.messaging.examinations import buses
 from koan_django.messaging.exceptions import CapabilityError
-from koan_django.messaging.fairness import DividedPool
+from koan_django.messaging.handling.fairness import DividedPool
 from koan_django.messaging.models import DeadLetter, OutboxMessage
+from koan_django.messaging.outgoing.sending import redeliver, wrap
 from koan_django.messaging.provisioning.targets import targets
 from koan_django.messaging.routing import partition_of
-from koan_django.messaging.sending import redeliver, wrap
 from tests.messaging.conftest import UseBus, running
 from tests.messaging.shop import OrderPlaced, StockMoved, listening
 from tests.messaging.wire import Wire, wired
@@ -236,7 +236,7 @@ def test_a_tenants_broker_that_is_away_keeps_no_other_waiting_and_loses_nothing(
     use_bus: UseBus, vhost: Vhost, own: Proxy, rabbitmq: RabbitMQ, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("koan_django.messaging.buses.amqp.publisher.MAX_BACKOFF_SECONDS", 0.3)
-    monkeypatch.setattr("koan_django.messaging.consumer.MAX_BACKOFF_SECONDS", 0.3)
+    monkeypatch.setattr("koan_django.messaging.handling.consumer.MAX_BACKOFF_SECONDS", 0.3)
     with rabbitmq.vhost() as other:
         bus = use_bus(vhost.url, TENANTS={"globex": own.url(other.url)})
         with listening(OrderPlaced, group="billing") as arrived, running() as runner:
@@ -267,7 +267,7 @@ def test_a_key_of_a_tenant_whose_broker_is_away_holds_up_no_key_of_others(
     use_bus: UseBus, vhost: Vhost, own: Proxy, rabbitmq: RabbitMQ, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("koan_django.messaging.buses.amqp.publisher.MAX_BACKOFF_SECONDS", 0.3)
-    monkeypatch.setattr("koan_django.messaging.consumer.MAX_BACKOFF_SECONDS", 0.3)
+    monkeypatch.setattr("koan_django.messaging.handling.consumer.MAX_BACKOFF_SECONDS", 0.3)
     with rabbitmq.vhost() as other:
         use_bus(vhost.url, TENANTS={"globex": own.url(other.url)}, PARTITIONS=2)
         with listening(StockMoved, group="stock") as arrived, running():
@@ -329,7 +329,7 @@ def test_a_busy_one_leaves_a_place_and_a_newcomer_has_it_at_once() -> None:
 
 def test_one_that_has_ended_while_it_waited_takes_nothing_from_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("koan_django.messaging.fairness.time.monotonic", lambda: now)
+    monkeypatch.setattr("koan_django.messaging.handling.fairness.time.monotonic", lambda: now)
     pool: Any = Places(3)
     divided = DividedPool(pool)
     gone, busy = divided.share(), divided.share()

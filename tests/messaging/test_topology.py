@@ -42,8 +42,8 @@ QUORUM = {"x-queue-type": "quorum"}
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Connect again soon."""
-    monkeypatch.setattr("koan_django.messaging.consumer.MIN_BACKOFF_SECONDS", 0.05)
-    monkeypatch.setattr("koan_django.messaging.consumer.MAX_BACKOFF_SECONDS", 0.3)
+    monkeypatch.setattr("koan_django.messaging.handling.consumer.MIN_BACKOFF_SECONDS", 0.05)
+    monkeypatch.setattr("koan_django.messaging.handling.consumer.MAX_BACKOFF_SECONDS", 0.3)
 
 
 @pytest.fixture

@@ -15,15 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from koan_django.core.exceptions import PermanentError
-from koan_django.messaging import latency, send_many
+from koan_django.messaging import send_many
 from koan_django.messaging.buses import registry
+from koan_django.messaging.control.tallying import Tally
 from koan_django.messaging.envelope import NOT_BEFORE, SENT_AT, Delivery, Envelope
+from koan_django.messaging.handling.verdicts import Verdict
 from koan_django.messaging.models import DepthSample, HandlerSample
-from koan_django.messaging.sampling import DepthSampler, Minutes
-from koan_django.messaging.tallying import Tally
+from koan_django.messaging.statistics import latency
+from koan_django.messaging.statistics.sampling import DepthSampler, Minutes
+from koan_django.messaging.statistics.traffic import STEPS, traffic
 from koan_django.messaging.tasks import forget_old
-from koan_django.messaging.traffic import STEPS, traffic
-from koan_django.messaging.verdicts import Verdict
 from koan_django.testing import frozen_clock
 from tests.messaging.conftest import UseBus, running
 from tests.messaging.shop import OrderPlaced, listening

@@ -10,12 +10,13 @@ from django.utils import timezone
 
 from koan_django.core.overview import Line, panels
 from koan_django.core.redaction import forget_value, register_value
-from koan_django.messaging import deadletters, events
+from koan_django.messaging import events
+from koan_django.messaging.dead import deadletters
 from koan_django.messaging.envelope import Delivery, Envelope
 from koan_django.messaging.exceptions import MessagingError
+from koan_django.messaging.handling.verdicts import Verdict
 from koan_django.messaging.models import DeadLetter, MessageEvent, OutboxMessage, QueuedDelivery
 from koan_django.messaging.tasks import forget_old
-from koan_django.messaging.verdicts import Verdict
 from koan_django.testing import override_koan
 from tests.messaging.shop import OrderPlaced, listening
 

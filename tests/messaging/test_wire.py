@@ -13,12 +13,12 @@ from django.db import transaction
 
 from koan_django.core import PermanentError
 from koan_django.core.context import baggage, correlation, tenant, traceparent, tracestate
-from koan_django.messaging import deadletters
 from koan_django.messaging.buses.amqp.tolerance import tolerant
 from koan_django.messaging.buses.amqp.topology import declare
+from koan_django.messaging.dead import deadletters
 from koan_django.messaging.envelope import Envelope
 from koan_django.messaging.models import DeadLetter, MessageEvent, OutboxMessage
-from koan_django.messaging.sending import wrap
+from koan_django.messaging.outgoing.sending import wrap
 from koan_django.testing import override_koan
 from tests.messaging.conftest import UseBus, running
 from tests.messaging.shop import OrderPaid, OrderPlaced, StockMoved, listening

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .messaging import _servers, _set_up
 
 if TYPE_CHECKING:
-    from koan_django.messaging.replaying import Progress
+    from koan_django.messaging.dead.replaying import Progress
 
 COUNT = 100_000
 #: What one part after the first tenth may take more than that did: caches that fill, and what the allocator keeps.
@@ -24,8 +24,8 @@ def soak(seconds: float, seed: int) -> tuple[bool, str]:
 
 
 def _replayed() -> tuple[bool, str]:
+    from koan_django.messaging.dead.replaying import Selection, replay_all
     from koan_django.messaging.models import DeadLetter, OutboxMessage
-    from koan_django.messaging.replaying import Selection, replay_all
 
     _fill()
     sizes: list[float] = []

@@ -402,7 +402,7 @@ def test_what_handlers_send_while_it_drains_is_captured() -> None:
 
 
 def test_nothing_watches_when_nobody_captures() -> None:
-    from koan_django.messaging import watching
+    from koan_django.messaging.outgoing import watching
 
     assert watching.watchers == []
 
@@ -446,7 +446,7 @@ def test_the_same_seed_does_the_same_and_peace_comes_back() -> None:
 @pytest.mark.django_db
 def test_chaos_finds_a_handler_that_does_not_stand_it() -> None:
     """Without the inbox a second delivery is a second effect; what is found here would be found on a broker."""
-    from koan_django.messaging import middleware
+    from koan_django.messaging.handling import middleware
 
     kept = dict(middleware._chain._items)
     middleware._chain._items.clear()

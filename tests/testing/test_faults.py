@@ -13,10 +13,10 @@ from django.db import OperationalError
 import koan_django
 from koan_django.core import dispatch, faults
 from koan_django.messaging import send_many
-from koan_django.messaging.invocation import handle
+from koan_django.messaging.handling.invocation import handle
 from koan_django.messaging.models import MessageEvent, OutboxMessage, QueuedDelivery
-from koan_django.messaging.outbox import store
-from koan_django.messaging.sending import wrap
+from koan_django.messaging.outgoing.outbox import store
+from koan_django.messaging.outgoing.sending import wrap
 from koan_django.testing import fault
 from koan_django.testing import faults as kit
 from tests.messaging.conftest import use_bus  # noqa: F401  # a fixture

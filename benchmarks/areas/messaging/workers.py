@@ -81,7 +81,7 @@ def fill_ours(count: int) -> None:
     """Publish our messages."""
     from benchmarks.project.messages import Empty
     from koan_django.messaging.buses import registry
-    from koan_django.messaging.sending import wrap
+    from koan_django.messaging.outgoing.sending import wrap
 
     envelopes = [wrap(Empty(number=number, text=TEXT), "main") for number in range(count)]
     outcomes = registry.get("main").publish(envelopes)

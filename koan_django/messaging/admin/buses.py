@@ -14,7 +14,7 @@ from koan_django.core import facts
 from koan_django.core.admin.kit import RecordAdmin
 from koan_django.messaging.buses import registry
 from koan_django.messaging.models import ConfiguredBus, RegisteredHandler
-from koan_django.messaging.status import BusStatus, Status, status
+from koan_django.messaging.statistics.status import BusStatus, Status, status
 
 from .handlers import COLOURS
 

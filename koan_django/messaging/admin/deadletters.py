@@ -16,8 +16,8 @@ from django.utils.translation import gettext_lazy as _
 from koan_django.core.admin.guidance import Guided
 from koan_django.core.admin.kit import badge, operation
 from koan_django.core.redaction import redact_text
-from koan_django.messaging import deadletters
-from koan_django.messaging.editing import editable, edited
+from koan_django.messaging.dead import deadletters
+from koan_django.messaging.dead.editing import editable, edited
 from koan_django.messaging.exceptions import MessagingError
 from koan_django.messaging.models import DeadLetter
 

@@ -12,9 +12,9 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from koan_django.core.admin.kit import RecordAdmin, Styled, badge, operation
-from koan_django.messaging import pausing
+from koan_django.messaging.control import pausing
+from koan_django.messaging.control.standing import Standing, is_gone, standings
 from koan_django.messaging.models import RegisteredHandler
-from koan_django.messaging.standing import Standing, is_gone, standings
 
 if TYPE_CHECKING:
     from django.contrib.admin.views.main import ChangeList

@@ -8,8 +8,8 @@ from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 
 from koan_django.core.admin.kit import RecordAdmin, Styled, badge, operation
-from koan_django.messaging import stopping
 from koan_django.messaging.models import Partition, PartitionWorker
+from koan_django.messaging.ordering import stopping
 
 if TYPE_CHECKING:
     from django.http import HttpRequest

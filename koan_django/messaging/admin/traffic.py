@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from koan_django.core.admin.charts import Series, chart, legend
 from koan_django.core.admin.kit import RecordAdmin
 from koan_django.messaging.models import DepthSample, HandlerSample, Traffic
-from koan_django.messaging.traffic import GroupTraffic, traffic
+from koan_django.messaging.statistics.traffic import GroupTraffic, traffic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,15 +12,15 @@ from asgiref.sync import sync_to_async
 
 from koan_django.messaging.conf import place_of
 from koan_django.messaging.envelope import Delivery
-from koan_django.messaging.limits import NO_LIMITS, Limits
+from koan_django.messaging.handling.limits import NO_LIMITS, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from koan_django.messaging.conf import BusOptions
-    from koan_django.messaging.consumer import Consumer
     from koan_django.messaging.envelope import Envelope, Receipt
-    from koan_django.messaging.verdicts import Verdict
+    from koan_django.messaging.handling.consumer import Consumer
+    from koan_django.messaging.handling.verdicts import Verdict
 
 
 #: From when on a message may be handled: at once, at a time, or so much later by the clock of whoever keeps it.

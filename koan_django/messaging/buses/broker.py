@@ -17,10 +17,11 @@ from koan_django.core import clock, health
 from koan_django.core.breaker import BreakerOpenError, breaker
 from koan_django.core.circuits import BreakerPolicy, Permit
 from koan_django.core.stores import STORE_ERRORS
-from koan_django.messaging import events, outbox
+from koan_django.messaging import events
 from koan_django.messaging.conf import options
 from koan_django.messaging.envelope import Receipt
 from koan_django.messaging.exceptions import MessagingError, UnroutableError
+from koan_django.messaging.outgoing import outbox
 
 from .base import Bus
 from .gathering import Gathering

@@ -16,27 +16,27 @@ from koan_django.core import clock
 from koan_django.core.exceptions import LeaseLostError
 from koan_django.core.functions import Now
 from koan_django.messaging import events, handlers
-from koan_django.messaging.deadletters import dead_letter
+from koan_django.messaging.dead.deadletters import dead_letter
 from koan_django.messaging.envelope import Delivery, Envelope, Receipt
 from koan_django.messaging.exceptions import UnroutableError, WorkerLostError
-from koan_django.messaging.lines import Lane
-from koan_django.messaging.notifying import notify
+from koan_django.messaging.handling.verdicts import dead
+from koan_django.messaging.ordering.lines import Lane
+from koan_django.messaging.ordering.sharing import SharingConsumer
+from koan_django.messaging.outgoing.notifying import notify
+from koan_django.messaging.outgoing.waking import Waker
 from koan_django.messaging.querysets import SUSPECT, available
 from koan_django.messaging.routing import partition_in
-from koan_django.messaging.sharing import SharingConsumer
-from koan_django.messaging.verdicts import dead
-from koan_django.messaging.waking import Waker
 
 from .base import Bus, Capabilities, Depth, Pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from koan_django.messaging.consumer import Consumer
-    from koan_django.messaging.lines import Line
+    from koan_django.messaging.handling.consumer import Consumer
+    from koan_django.messaging.handling.verdicts import Verdict
     from koan_django.messaging.models import QueuedDelivery
+    from koan_django.messaging.ordering.lines import Line
     from koan_django.messaging.querysets import DeliveryQuerySet
-    from koan_django.messaging.verdicts import Verdict
 
     from .base import Due
 

@@ -14,7 +14,7 @@ from asgiref.sync import sync_to_async
 
 from koan_django.core.election import proclaimed
 from koan_django.core.policy import Cached
-from koan_django.messaging import outbox
+from koan_django.messaging.outgoing import outbox
 
 from . import registry
 from .base import Bus, Capabilities
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from koan_django.core.election import Candidate
     from koan_django.messaging.conf import BusOptions
-    from koan_django.messaging.consumer import Consumer
     from koan_django.messaging.envelope import Delivery, Envelope, Receipt
+    from koan_django.messaging.handling.consumer import Consumer
 
     from .base import Depth, Due, Pool
 

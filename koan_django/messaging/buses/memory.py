@@ -15,11 +15,11 @@ from django.db import transaction
 from django.utils import timezone
 
 from koan_django.messaging import events, handlers
-from koan_django.messaging.consumer import Consumer
-from koan_django.messaging.deadletters import dead_letter
+from koan_django.messaging.dead.deadletters import dead_letter
 from koan_django.messaging.envelope import Delivery, Envelope, Receipt
 from koan_django.messaging.exceptions import UnroutableError
-from koan_django.messaging.lines import Lane, Line
+from koan_django.messaging.handling.consumer import Consumer
+from koan_django.messaging.ordering.lines import Lane, Line
 from koan_django.messaging.routing import partition_in
 
 from .base import Bus, Capabilities, Depth, Pool
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from koan_django.messaging.conf import BusOptions
-    from koan_django.messaging.verdicts import Verdict
+    from koan_django.messaging.handling.verdicts import Verdict
 
     from .base import Due
 

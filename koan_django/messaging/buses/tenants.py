@@ -10,7 +10,7 @@ from koan_django.core.redaction import redact_text
 from koan_django.messaging import handlers
 from koan_django.messaging.conf import QUEUES, place_of
 from koan_django.messaging.exceptions import MessagingError
-from koan_django.messaging.fairness import consumers_of
+from koan_django.messaging.handling.fairness import consumers_of
 
 from .amqp import AmqpBus
 from .base import Depth
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from koan_django.messaging.conf import BusOptions
-    from koan_django.messaging.consumer import Consumer
     from koan_django.messaging.envelope import Envelope, Receipt
+    from koan_django.messaging.handling.consumer import Consumer
 
     from .base import Due, Pool
 

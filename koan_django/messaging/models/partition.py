@@ -6,8 +6,8 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from koan_django.core.leases import Leased
+from koan_django.messaging.ordering.shares import BUS_LENGTH
 from koan_django.messaging.querysets import PartitionQuerySet
-from koan_django.messaging.shares import BUS_LENGTH
 
 
 class Partition(Leased):

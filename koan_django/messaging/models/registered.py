@@ -7,7 +7,7 @@ from django.db.models.functions import Now  # noqa: TID251  # a db_default is DD
 from django.utils.translation import gettext_lazy as _
 
 from koan_django.core.policy import holds_policy
-from koan_django.messaging.registering import RegisteredHandlerQuerySet
+from koan_django.messaging.control.registering import RegisteredHandlerQuerySet
 
 
 @holds_policy

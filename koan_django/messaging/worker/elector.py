@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from koan_django.core.election import Result
     from koan_django.messaging.buses.base import Bus
     from koan_django.messaging.buses.elected import ElectedBus
-    from koan_django.messaging.consumer import Consumer
+    from koan_django.messaging.handling.consumer import Consumer
 
 logger = logging.getLogger(__name__)
 

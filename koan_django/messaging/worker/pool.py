@@ -16,9 +16,9 @@ from koan_django.core.telemetry import emit
 from koan_django.messaging import handlers
 from koan_django.messaging.buses.base import Batch
 from koan_django.messaging.exceptions import BusUnavailableError
-from koan_django.messaging.invocation import handle
-from koan_django.messaging.limits import exceeded
-from koan_django.messaging.verdicts import Verdict, failed, postponed
+from koan_django.messaging.handling.invocation import handle
+from koan_django.messaging.handling.limits import exceeded
+from koan_django.messaging.handling.verdicts import Verdict, failed, postponed
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from koan_django.messaging.buses import registry
 from koan_django.messaging.buses.broker import BrokerBus
 from koan_django.messaging.buses.elected import ElectedBus
 from koan_django.messaging.buses.failover import FailoverBus
-from koan_django.messaging.relay import Relay
-from koan_django.messaging.sampling import DepthSampler
+from koan_django.messaging.outgoing.relay import Relay
+from koan_django.messaging.statistics.sampling import DepthSampler
 
 from .elector import Elector
 from .standby import Standby
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from koan_django.messaging.buses.base import Bus, Pool
-    from koan_django.messaging.consumer import Consumer
+    from koan_django.messaging.handling.consumer import Consumer
 
     Thread: TypeAlias = Consumer | Relay | Elector | Standby | DepthSampler
 

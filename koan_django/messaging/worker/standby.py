@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from koan_django.messaging.buses.broker import BrokerBus
     from koan_django.messaging.buses.failover import FailoverBus
-    from koan_django.messaging.consumer import Consumer
+    from koan_django.messaging.handling.consumer import Consumer
 
 PERIOD_SECONDS = 1.0
 

@@ -53,7 +53,7 @@ class BusConsumerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery 
         self._go(parent)
 
     def _go(self, consumer: Any) -> None:
-        from koan_django.messaging.limits import announce
+        from koan_django.messaging.handling.limits import announce
 
         from .pool import CeleryPool
         from .runner import BusRunner

@@ -12,10 +12,12 @@ from django.db import transaction
 
 from koan_django.core import PermanentError, correlation, tenant
 from koan_django.inbox.models import InboxEntry
-from koan_django.messaging import Envelope, UnroutableError, deadletters, send_many, sending
+from koan_django.messaging import Envelope, UnroutableError, send_many
 from koan_django.messaging.buses.broker import BrokerBus
+from koan_django.messaging.dead import deadletters
 from koan_django.messaging.exceptions import OversizeMessageError
 from koan_django.messaging.models import DeadLetter, MessageEvent
+from koan_django.messaging.outgoing import sending
 from koan_django.testing import override_koan
 from tests.messaging.shop import OrderPaid, OrderPlaced, StockMoved, listening
 

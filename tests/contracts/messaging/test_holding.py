@@ -14,7 +14,9 @@ import pytest
 
 from koan_django.core import TransientError, policy, telemetry
 from koan_django.core.circuits import BreakerPolicy
-from koan_django.messaging import consumer, handlers, pausing, send_many
+from koan_django.messaging import handlers, send_many
+from koan_django.messaging.control import pausing
+from koan_django.messaging.handling import consumer
 from koan_django.messaging.models import DeadLetter, MessageEvent, RegisteredHandler
 from tests.messaging.shop import OrderPaid, OrderPlaced, listening
 
@@ -26,7 +28,7 @@ pytestmark = pytest.mark.database
 @pytest.fixture(autouse=True)
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consumer, "HOLD", timedelta(seconds=0.3))
-    monkeypatch.setattr("koan_django.messaging.gate.POSTPONE", timedelta(seconds=0.3))
+    monkeypatch.setattr("koan_django.messaging.control.gate.POSTPONE", timedelta(seconds=0.3))
 
 
 @contextmanager
@@ -176,7 +178,7 @@ def test_a_breaker_opens_for_all_workers_and_lets_one_probe_through(rig: Rig) ->
 
 
 def test_what_handlers_did_is_counted_in_their_rows(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("koan_django.messaging.tallying.FLUSH_SECONDS", 0.2)
+    monkeypatch.setattr("koan_django.messaging.control.tallying.FLUSH_SECONDS", 0.2)
 
     def odd(message: OrderPlaced) -> None:
         if message.number == 7:

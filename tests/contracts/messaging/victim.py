@@ -12,7 +12,7 @@ import django
 django.setup()
 
 from koan_django.messaging.buses.base import Batch  # noqa: E402
-from koan_django.messaging.verdicts import Verdict  # noqa: E402
+from koan_django.messaging.handling.verdicts import Verdict  # noqa: E402
 from koan_django.messaging.worker.runner import BusRunner  # noqa: E402
 from koan_django.testing import override_koan  # noqa: E402
 from tests.messaging.shop import OrderPlaced, listening  # noqa: E402

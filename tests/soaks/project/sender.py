@@ -65,7 +65,7 @@ def send_some(chance: random.Random) -> None:
 def send(row: object, chance: random.Random) -> None:
     """Send the message of ``row``, and sometimes once more to its group, as a lost acknowledgement has it."""
     from koan_django.messaging.buses import registry
-    from koan_django.messaging.sending import wrap
+    from koan_django.messaging.outgoing.sending import wrap
 
     from .messages import Work
     from .models import Sent

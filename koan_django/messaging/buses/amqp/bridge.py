@@ -13,10 +13,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from koan_django.core.texts import clean
-from koan_django.messaging.burial import bury
 from koan_django.messaging.envelope import Delivery
+from koan_django.messaging.handling.burial import bury
+from koan_django.messaging.handling.verdicts import Verdict
 from koan_django.messaging.models import DeadLetter
-from koan_django.messaging.verdicts import Verdict
 
 from .properties import from_amqp
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from koan_django.messaging import handlers
 from koan_django.messaging.buses.base import Capabilities, Depth, Pool
 from koan_django.messaging.buses.broker import BrokerBus, Outcome
-from koan_django.messaging.fairness import consumers_of
+from koan_django.messaging.handling.fairness import consumers_of
 from koan_django.messaging.routing import partition_in, routing_key
 
 from .link import Link
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from amqp.basic_message import Message
 
     from koan_django.messaging.conf import BusOptions
-    from koan_django.messaging.consumer import Consumer
     from koan_django.messaging.envelope import Envelope
+    from koan_django.messaging.handling.consumer import Consumer
 
     from .topology import Topology
 

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from django.db import DatabaseError
 
 from koan_django.messaging import handlers
-from koan_django.messaging.consumer import AHEAD
+from koan_django.messaging.control.gate import HELD
 from koan_django.messaging.envelope import Delivery
-from koan_django.messaging.fairness import Share
-from koan_django.messaging.gate import HELD
-from koan_django.messaging.lines import Lane
+from koan_django.messaging.handling.consumer import AHEAD
+from koan_django.messaging.handling.fairness import Share
+from koan_django.messaging.handling.verdicts import Verdict
+from koan_django.messaging.ordering.lines import Lane
+from koan_django.messaging.ordering.sharing import SharingConsumer
 from koan_django.messaging.provisioning.starting import provision
-from koan_django.messaging.sharing import SharingConsumer
-from koan_django.messaging.verdicts import Verdict
 
 from .bridge import DeadLetterBridge
 from .link import Link

@@ -17,7 +17,7 @@ from koan_django.core.telemetry import emit
 from koan_django.messaging import handlers
 from koan_django.messaging.envelope import Delivery
 from koan_django.messaging.exceptions import PublishError
-from koan_django.messaging.verdicts import Verdict
+from koan_django.messaging.handling.verdicts import Verdict
 
 from .bridge import dead_headers
 from .properties import to_amqp

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from django.db import router, transaction
 
-from koan_django.messaging import outbox
-from koan_django.messaging.burial import bury
-from koan_django.messaging.consumer import Consumer
 from koan_django.messaging.envelope import Delivery
+from koan_django.messaging.handling.burial import bury
+from koan_django.messaging.handling.consumer import Consumer
+from koan_django.messaging.outgoing import outbox
 
 from .link import envelope_of
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from koan_django.messaging.buses.base import Pool
-    from koan_django.messaging.verdicts import Verdict
+    from koan_django.messaging.handling.verdicts import Verdict
 
     from .bus import AzureBus
 

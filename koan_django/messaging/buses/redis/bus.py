@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from koan_django.messaging.conf import BusOptions
-    from koan_django.messaging.consumer import Consumer
     from koan_django.messaging.envelope import Envelope
+    from koan_django.messaging.handling.consumer import Consumer
 
 
 class RedisBus(BrokerBus):

@@ -16,11 +16,11 @@ from django.db import DatabaseError
 
 from koan_django.core import clock, process
 from koan_django.messaging import handlers
-from koan_django.messaging.burial import bury
-from koan_django.messaging.consumer import Consumer
 from koan_django.messaging.envelope import Delivery
 from koan_django.messaging.exceptions import WorkerLostError
-from koan_django.messaging.verdicts import dead
+from koan_django.messaging.handling.burial import bury
+from koan_django.messaging.handling.consumer import Consumer
+from koan_django.messaging.handling.verdicts import dead
 
 from . import bindings, fields, scripts
 from .bell import Bell
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from koan_django.messaging.buses.base import Pool
-    from koan_django.messaging.verdicts import Verdict
+    from koan_django.messaging.handling.verdicts import Verdict
 
     from .bus import RedisBus
 

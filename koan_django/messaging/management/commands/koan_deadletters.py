@@ -12,11 +12,11 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from koan_django.core.commands import AuditedCommand
-from koan_django.messaging import deadletters, replaying
-from koan_django.messaging.editing import edited
+from koan_django.messaging.dead import deadletters, replaying
+from koan_django.messaging.dead.editing import edited
+from koan_django.messaging.dead.replaying import Progress, Selection
 from koan_django.messaging.exceptions import MessagingError
 from koan_django.messaging.models import DeadLetter
-from koan_django.messaging.replaying import Progress, Selection
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser

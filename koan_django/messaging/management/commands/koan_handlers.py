@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import CommandError
 
 from koan_django.core.commands import AuditedCommand
-from koan_django.messaging import pausing
+from koan_django.messaging.control import pausing
+from koan_django.messaging.control.standing import Standing, standings
 from koan_django.messaging.exceptions import MessagingError
 from koan_django.messaging.models import RegisteredHandler
-from koan_django.messaging.standing import Standing, standings
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser

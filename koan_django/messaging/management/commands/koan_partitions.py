@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import CommandError
 
 from koan_django.core.commands import AuditedCommand
-from koan_django.messaging import stopping
 from koan_django.messaging.models import Partition
+from koan_django.messaging.ordering import stopping
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 
 from koan_django.core.redaction import redact_text
-from koan_django.messaging.status import BusStatus, Status, status
+from koan_django.messaging.statistics.status import BusStatus, Status, status
 
 from .koan_handlers import described
 

@@ -1,0 +1,1 @@
+"""Which handlers there are, what they did, and who may work now."""

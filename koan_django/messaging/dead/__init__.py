@@ -1,0 +1,1 @@
+"""Dead letters: corrected, replayed, discarded, one or many."""

@@ -1,0 +1,61 @@
+"""The slot around every handler: who wants to see, hold or drop a delivery before it is handled.
+
+The inbox sits here. A middleware is a context manager around the call; it may yield a call with fewer deliveries, and
+those it left out count as duplicates. For an atomic handler all of it happens inside the handler's transaction.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from koan_django.core.registry import Registry, origin_of
+from koan_django.messaging.envelope import Delivery
+from koan_django.messaging.handlers import Handler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One run of a handler: one delivery, or a batch."""
+
+    bus: str
+    group: str
+    handler: Handler
+    deliveries: tuple[Delivery, ...]
+
+
+class Middleware(Protocol):
+    """Wraps a call; yields the call that is really made."""
+
+    def __call__(self, call: Call) -> AbstractContextManager[Call]:
+        """Enter around ``call``."""
+
+
+_chain: Registry[tuple[int, Middleware]] = Registry("handler middleware")
+
+
+def register(name: str, middleware: Middleware, *, order: int = 50) -> None:
+    """Put ``middleware`` around every handler, outermost first by ``order``."""
+    _chain.add(name, (order, middleware), origin=origin_of(middleware))
+
+
+def installed(name: str) -> bool:
+    """Whether a middleware of that name is there."""
+    return name in _chain
+
+
+@contextmanager
+def applied(call: Call) -> Iterator[Call]:
+    """Enter all middleware around ``call``."""
+    if not len(_chain):
+        yield call
+        return
+    with ExitStack() as stack:
+        for _order, middleware in sorted(_chain, key=lambda entry: entry[0]):
+            if call.deliveries:
+                call = stack.enter_context(middleware(call))
+        yield call

@@ -1,0 +1,1 @@
+"""Partitions in order: who handles which, and what waits behind what."""

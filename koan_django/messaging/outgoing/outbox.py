@@ -1,0 +1,83 @@
+"""Messages for a broker, kept in the database until the broker has confirmed them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from django.db import connections, router, transaction
+
+from koan_django.core import faults
+from koan_django.core.retry import RetryPolicy
+from koan_django.messaging import events
+from koan_django.messaging.conf import options
+from koan_django.messaging.envelope import Receipt
+from koan_django.messaging.querysets import available
+from koan_django.messaging.routing import partition_of
+
+from .notifying import notify
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from koan_django.messaging.buses.base import Due
+    from koan_django.messaging.envelope import Envelope
+
+#: Messages of one key share a lane. The number is part of stored rows and does not change.
+LANES = 64
+#: Tenants with a broker of their own have lanes of their own: a lane waits for what its broker does not take.
+_TENANTS = 500
+#: How long a message waits after a failed publish: 1 s, 2 s, … 60 s, without end.
+BACKOFF = RetryPolicy(max_attempts=1_000_000, first_delay=timedelta(seconds=1), max_delay=timedelta(seconds=60))
+
+_BEFORE_COMMIT = faults.point("messaging.outbox.before_commit")
+
+
+def lane_of(bus: str, envelope: Envelope) -> int:
+    """Return the lane of a message: that of its partition key, else of its id."""
+    lane = partition_of(envelope.partition_key or envelope.id, LANES)
+    if not options().buses[bus].has_broker(envelope.tenant):
+        return lane
+    return LANES * (1 + partition_of(envelope.tenant, _TENANTS)) + lane
+
+
+def must_store(bus: str, envelopes: Sequence[Envelope]) -> bool:
+    """Whether messages may not be published at once.
+
+    A transaction is open and may still roll back, or an earlier message of the same key waits already.
+    """
+    from koan_django.messaging.models import OutboxMessage
+
+    if connections[router.db_for_write(OutboxMessage)].in_atomic_block:
+        return True
+    lanes = {lane_of(bus, envelope) for envelope in envelopes if envelope.partition_key}
+    return bool(lanes) and OutboxMessage.objects.all().primary().ahead(bus, lanes).exists()
+
+
+def store(bus: str, envelopes: Sequence[Envelope], due: Due, error: str = "") -> list[Receipt]:
+    """Write messages to the outbox, in the current transaction if there is one."""
+    from koan_django.messaging.models import OutboxMessage
+
+    rows = [
+        OutboxMessage.holding(bus, each, lane=lane_of(bus, each), last_error=error[:500], **available(due))
+        for each in envelopes
+    ]
+    with transaction.atomic(using=router.db_for_write(OutboxMessage)):
+        OutboxMessage.objects.bulk_create(rows)
+        if due is None:
+            notify(bus, router.db_for_write(OutboxMessage))
+        events.record(events.event("sent", bus, each) for each in envelopes)
+        _BEFORE_COMMIT()
+    return [Receipt(each.id, "accepted", bus) for each in envelopes]
+
+
+def cancel(bus: str, message_id: str) -> bool:
+    """Delete a message that was never due, and say so in the trail; return whether it was there."""
+    from koan_django.messaging.models import OutboxMessage
+
+    waiting = OutboxMessage.objects.all().primary().recallable(bus, message_id)
+    with transaction.atomic(using=waiting.db):
+        found = [row.envelope() for row in waiting]
+        gone = bool(found) and bool(waiting.delete()[0])
+        events.record(events.event("cancelled", bus, each) for each in found if gone)
+    return gone

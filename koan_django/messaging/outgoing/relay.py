@@ -1,0 +1,216 @@
+"""Publishes the outbox: a thread of the worker's bus step.
+
+One relay per bus works at a time, held by a lease, so messages leave in the order in which they were written. One with
+a key that the broker does not take holds up those behind it in its lane until it is published or parked. No database
+transaction is open while it talks to the broker.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from django.db import router, transaction
+
+from koan_django.core import clock, faults, health
+from koan_django.core.exceptions import LeaseLostError
+from koan_django.core.leases import NamedLease, acquire
+from koan_django.core.redaction import redact_text
+from koan_django.core.telemetry import span
+from koan_django.core.threads import DatabaseThread
+from koan_django.messaging import events
+
+from .outbox import BACKOFF
+from .waking import Waker
+from .waves import waves
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from koan_django.messaging.buses.broker import BrokerBus, Outcome
+    from koan_django.messaging.handling.consumer import Consumer
+    from koan_django.messaging.models import OutboxMessage
+
+logger = logging.getLogger(__name__)
+
+BATCH = 500
+#: What a lease lasts beyond the wait for confirms: connecting, and writing down what became of the messages.
+LEASE_SPARE = timedelta(seconds=10)
+FRESH = timedelta(seconds=1)
+STANDBY_SECONDS = 2.0
+#: How often to look whether a consumer has begun.
+EARLY_SECONDS = 0.05
+#: A message that reaches nobody is tried so often before it is parked, over about three minutes: the worker that
+#: declares the queue may still be starting.
+UNROUTABLE_TRIES = 8
+#: After an error of the database or the broker.
+PAUSE_SECONDS = 1.0
+#: The broker does not answer: what follows waits.
+_SILENT = frozenset({"unknown", "unsent"})
+_BEFORE_PUBLISH = faults.point("messaging.relay.before_publish")
+_PUBLISHED = faults.point("messaging.relay.published")
+
+
+class Relay(DatabaseThread):
+    """Moves due messages of one bus from the outbox to the broker.
+
+    It begins after the first of ``consumers``, those of this process, which declare the queues: messages that wait
+    since before there were any would be returned and put off, and others would overtake them.
+    """
+
+    def __init__(self, bus: BrokerBus, consumers: Sequence[Consumer] = ()) -> None:
+        super().__init__(f"koan-relay-{bus.alias}")
+        self.bus = bus
+        self._consumers = consumers
+        self.error = ""
+        self.published = 0
+        self.lease = bus.options.confirm_timeout + LEASE_SPARE
+        self._held: NamedLease | None = None
+        self._renewed = 0.0
+        self._waker = Waker(bus.alias, bus.options)
+        #: Whether messages with a key may wait for another attempt: of those that were put off before, nobody knows.
+        self._is_stuck = True
+
+    def work(self) -> None:
+        from koan_django.messaging.models import OutboxMessage
+
+        while self._is_early() and not self.stopping.wait(EARLY_SECONDS):
+            self.error = self._consumers[0].error
+        self._waker.open(router.db_for_write(OutboxMessage))
+        try:
+            while not self.stopping.is_set():
+                self._step()
+        finally:
+            self._waker.close()
+        self._let_go()
+
+    def _is_early(self) -> bool:
+        return bool(self._consumers) and not any(each.has_begun or not each.is_alive() for each in self._consumers)
+
+    def _step(self) -> None:
+        try:
+            pause = self._round()
+        except Exception as error:
+            self._note(f"{type(error).__name__}: {error}")
+            pause = PAUSE_SECONDS
+        if pause is None:
+            self._waker.wait()
+        else:
+            self._waker.stir()
+            self.stopping.wait(pause)
+
+    def stop(self, timeout: float | None = None) -> None:
+        self.stopping.set()
+        self._waker.wake()
+        super().stop(timeout)
+
+    def finding(self) -> health.Finding:
+        """What this relay says about itself."""
+        name = f"messaging.relay.{self.bus.alias}"
+        state = "publishing" if self._held else "standing by"
+        status: health.Status = "unhealthy" if self.error or not self.is_alive() else "healthy"
+        return health.Finding(name, status, self.error or state, data={"published": self.published})
+
+    def _round(self) -> float | None:
+        """Publish one batch; return how long to wait before the next, ``None`` when there is nothing to publish."""
+        with self.turn():
+            rows = self._due() if self._holds(self.lease / 3) else None
+            if rows and not self._holds(FRESH):
+                rows = None
+        if not rows:
+            self.error = ""
+            return STANDBY_SECONDS if rows is None else None
+        with span("messaging.relay", bus=self.bus.alias, messages=len(rows)):
+            _BEFORE_PUBLISH()
+            tried = self._publish(rows)
+            _PUBLISHED()
+        with self.turn():
+            self._apply(tried)
+        silent = next((outcome.reason for _, outcome in tried if outcome.state == "unsent"), "")
+        self._note(silent)
+        return PAUSE_SECONDS if silent else 0.0
+
+    def _due(self) -> list[OutboxMessage]:
+        from koan_django.messaging.models import OutboxMessage
+
+        outbox = OutboxMessage.objects.all().primary()
+        stuck = outbox.stuck(self.bus.alias) if self._is_stuck else {}
+        self._is_stuck = bool(stuck)
+        return outbox.due(self.bus.alias, 1 if self.error else BATCH, stuck)
+
+    def _publish(self, rows: Sequence[OutboxMessage]) -> list[tuple[OutboxMessage, Outcome]]:
+        """Publish ``rows`` and return those that were tried: none behind one of its key that the broker has not."""
+        envelopes = [row.envelope() for row in rows]
+        tried: dict[int, Outcome] = {}
+        stuck: set[str | None] = set()
+        for wave in waves(each.partition_key for each in envelopes):
+            going = [index for index in wave if envelopes[index].partition_key not in stuck]
+            if tried and not self._may_go_on():
+                break
+            tried |= zip(going, self.bus.publish([envelopes[index] for index in going]), strict=True)
+            failed = [index for index in going if tried[index].state != "confirmed"]
+            stuck |= {envelopes[index].partition_key for index in failed}
+            if any(tried[index].state in _SILENT for index in failed):
+                break
+        return [(rows[index], outcome) for index, outcome in tried.items()]
+
+    def _may_go_on(self) -> bool:
+        """Whether the lease holds for another wave."""
+        if clock.monotonic() - self._renewed < self.lease.total_seconds() / 3:
+            return True
+        with self.turn():
+            return self._holds(FRESH)
+
+    def _holds(self, age: timedelta) -> bool:
+        """Hold the lease, renewed no longer than ``age`` ago, or try to take it."""
+        if self._held is not None and clock.monotonic() - self._renewed < age.total_seconds():
+            return True
+        now = clock.monotonic()
+        try:
+            if self._held is not None:
+                self._held.renew()
+        except LeaseLostError:
+            self._held = None
+        if self._held is None:
+            self._held = acquire(f"koan_messaging.relay.{self.bus.alias}", self.lease)
+            self._is_stuck = True
+        self._renewed = now
+        return self._held is not None
+
+    def _apply(self, tried: Sequence[tuple[OutboxMessage, Outcome]]) -> None:
+        from koan_django.messaging.models import OutboxMessage
+
+        outbox = OutboxMessage.objects.all().primary()
+        confirmed: list[OutboxMessage] = []
+        failed: dict[tuple[timedelta, str], list[int]] = defaultdict(list)
+        with transaction.atomic(using=outbox.db):
+            for row, outcome in tried:
+                if outcome.state == "confirmed":
+                    confirmed.append(row)
+                elif self._is_hopeless(row, outcome):
+                    outbox.park(row.pk, outcome.reason)
+                    events.record([events.event("parked", self.bus.alias, row.envelope(), detail=outcome.reason)])
+                elif outcome.state != "unsent":  # those wait for the broker, and are tried again together
+                    failed[BACKOFF.delay(row.tries + 2), outcome.reason].append(row.pk)
+            for (wait, reason), pks in failed.items():
+                outbox.put_off(pks, reason, wait)
+                self._is_stuck = True
+            outbox.filter(pk__in=[row.pk for row in confirmed])._raw_delete(outbox.db)
+            events.record(events.event("published", self.bus.alias, row.envelope()) for row in confirmed)
+        self.published += len(confirmed)
+
+    def _is_hopeless(self, row: OutboxMessage, outcome: Outcome) -> bool:
+        return outcome.state == "impossible" or (outcome.state == "returned" and row.tries + 1 >= UNROUTABLE_TRIES)
+
+    def _let_go(self) -> None:
+        if self._held is not None:
+            with self.turn():
+                self._held.release()
+
+    def _note(self, trouble: str) -> None:
+        trouble = redact_text(trouble)
+        if trouble and trouble != self.error:
+            logger.warning("The outbox of %s is not published: %s; trying again", self.bus.alias, trouble)
+        self.error = trouble

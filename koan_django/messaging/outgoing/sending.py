@@ -1,0 +1,205 @@
+"""From a message to a bus."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from django.utils import timezone
+
+from koan_django.core.audit import touch
+from koan_django.core.context import baggage, causation, correlation, new_id, tenant, traceparent, tracestate
+from koan_django.core.telemetry import span
+from koan_django.messaging import cloudevents
+from koan_django.messaging import envelope as wire
+from koan_django.messaging.buses import registry
+from koan_django.messaging.conf import options
+from koan_django.messaging.encoding import encode
+from koan_django.messaging.envelope import Envelope, Receipt
+from koan_django.messaging.exceptions import OversizeMessageError
+from koan_django.messaging.routing import partition_of, routing_key
+
+from .watching import Sent, tell, watchers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from koan_django.messaging.buses.base import Due
+    from koan_django.messaging.messages import Message
+
+#: For all headers of a message. They travel in one frame, beside the reason of a dead letter.
+HEADER_BYTES = 32_768
+
+
+def send(
+    message: Message,
+    *,
+    delay: timedelta | None = None,
+    eta: datetime | None = None,
+    bus: str | None = None,
+    priority: int = 0,
+    group: str = "",
+) -> Receipt:
+    """Send one message; see :meth:`Message.send`."""
+    return send_many([message], delay=delay, eta=eta, bus=bus, priority=priority, group=group)[0]
+
+
+async def asend(
+    message: Message,
+    *,
+    delay: timedelta | None = None,
+    eta: datetime | None = None,
+    bus: str | None = None,
+    priority: int = 0,
+    group: str = "",
+) -> Receipt:
+    """Like :func:`send`, awaited; it takes part in the transaction of the calling thread.
+
+    What is awaited at the same time goes to a broker together, as with :func:`send_many`.
+    """
+    due = _due(delay, eta)
+    _check_priority(priority)
+    alias = _bus_of(message, bus)
+    envelope = _timed(wrap(message, alias, group=group, priority=priority), due)
+    with span("messaging.send", bus=alias, messages=1, alias=envelope.alias):
+        receipt = await registry.get(alias).asend(envelope, due)
+    touch()
+    if watchers:
+        tell(Sent(message, envelope, receipt, due))
+    return receipt
+
+
+def send_many(
+    messages: Iterable[Message],
+    *,
+    delay: timedelta | None = None,
+    eta: datetime | None = None,
+    bus: str | None = None,
+    priority: int = 0,
+    group: str = "",
+) -> list[Receipt]:
+    """Send messages together; return their receipts in the same order.
+
+    Raises what :meth:`Message.send` raises: ``TypeError`` before anything was sent, ``UnroutableError`` of a broker
+    after the others were.
+    """
+    due = _due(delay, eta)
+    _check_priority(priority)
+    given = list(messages)
+    by_bus: dict[str, list[tuple[int, Envelope]]] = {}
+    for index, message in enumerate(given):
+        alias = _bus_of(message, bus)
+        envelope = _timed(wrap(message, alias, group=group, priority=priority), due)
+        by_bus.setdefault(alias, []).append((index, envelope))
+    receipts: dict[int, Receipt] = {}
+    for alias, numbered in by_bus.items():
+        envelopes = [each for _, each in numbered]
+        with span("messaging.send", bus=alias, messages=len(envelopes), alias=envelopes[0].alias):
+            accepted = registry.get(alias).send(envelopes, due)
+        touch()
+        for (index, envelope), receipt in zip(numbered, accepted, strict=True):
+            receipts[index] = receipt
+            if watchers:
+                tell(Sent(given[index], envelope, receipt, due))
+    return [receipts[index] for index in sorted(receipts)]
+
+
+def cancel(receipt: Receipt) -> bool:
+    """Take a message back while it waits in the database."""
+    return registry.get(receipt.bus).cancel(receipt.id)
+
+
+def wrap(
+    message: Message,
+    bus: str,
+    *,
+    group: str = "",
+    priority: int = 0,
+    identifier: str = "",
+    correlation_id: str = "",
+) -> Envelope:
+    """Return ``message`` as it travels on ``bus``; without ``identifier`` it gets a new id."""
+    meta = type(message)._meta
+    body = encode(message)
+    key = meta.partition_key(message)
+    chosen = registry.get(bus).options
+    if len(body) > chosen.max_body:
+        raise OversizeMessageError(
+            f"this {type(message).__name__} cannot be sent",
+            why=f"its body has {len(body)} bytes, and MAX_BODY of the bus {bus!r} is {chosen.max_body}",
+            fix="Store what is large, and send its key; or raise MAX_BODY.",
+        )
+    partition = None if key is None else partition_of(key, chosen.partitions)
+    identifier = identifier or new_id()
+    headers = _headers(message, correlation_id or correlation.current() or identifier, key)
+    if chosen.cloudevents:
+        headers |= cloudevents.attributes(identifier, meta.alias, headers)
+    return Envelope(
+        id=identifier,
+        alias=meta.alias,
+        version=meta.version,
+        body=body,
+        headers=headers,
+        routing_key=routing_key(meta.alias, partition),
+        group=group,
+        priority=priority,
+    )
+
+
+def _headers(message: Message, correlation_id: str, key: str | None) -> dict[str, str]:
+    meta = type(message)._meta
+    found = {
+        **meta.headers(message),
+        wire.SENT_AT: timezone.now().isoformat(),
+        wire.CORRELATION: correlation_id,
+        wire.CAUSATION: causation.current(),
+        wire.TENANT: tenant.current(),
+        wire.TRACEPARENT: traceparent.current(),
+        wire.TRACESTATE: tracestate.current(),
+        wire.BAGGAGE: baggage.current() if options().propagate_baggage else None,
+        wire.IDEMPOTENCY_KEY: meta.idempotency_key(message),
+        wire.PARTITION_KEY: key,
+    }
+    headers = {name: value for name, value in found.items() if value is not None}
+    size = sum(len(value.encode()) for value in headers.values())
+    if size > HEADER_BYTES or any("\x00" in value for value in headers.values()):
+        raise ValueError(
+            f"the keys and header fields of this {type(message).__name__} cannot travel: they take {size} bytes of"
+            f" {HEADER_BYTES}, and may not hold NUL"
+        )
+    return headers
+
+
+def _bus_of(message: Message, bus: str | None) -> str:
+    return bus or type(message)._meta.bus or options().default_bus
+
+
+def _due(delay: timedelta | None, eta: datetime | None) -> Due:
+    if delay is not None and eta is not None:
+        raise TypeError("give delay= or eta=, not both")
+    if delay is not None and not isinstance(delay, timedelta):
+        raise TypeError(f"delay={delay!r} is not a timedelta")
+    if eta is not None and (not isinstance(eta, datetime) or timezone.is_naive(eta)):
+        raise TypeError("eta= needs a datetime with a time zone: use django.utils.timezone")
+    if delay is not None and delay < timedelta(0):
+        raise ValueError("delay= must not be negative")
+    return eta if delay is None else delay
+
+
+def _timed(envelope: Envelope, due: Due) -> Envelope:
+    """Say in a header from when on a delayed message may be handled: its latency counts from then."""
+    if due is None:
+        return envelope
+    at = due if isinstance(due, datetime) else timezone.now() + due
+    return replace(envelope, headers={**envelope.headers, wire.NOT_BEFORE: at.isoformat()})
+
+
+def _check_priority(priority: int) -> None:
+    if not isinstance(priority, int) or not 0 <= priority <= 9:
+        raise ValueError(f"priority={priority} is not between 0 and 9")
+
+
+def redeliver(bus: str, envelope: Envelope, group: str) -> Receipt:
+    """Send a copy of ``envelope``, with the same id, to one group: what a lost acknowledgement does."""
+    return registry.get(bus).send([replace(envelope, group=group)], None)[0]
