@@ -12,9 +12,9 @@ help: ## Show what there is to make
 demo: .venv/.ready-for-demo ## Run the sample project with worker and beat (EXIT=1, PHOTOS=folder, KEEP=1, PORT=8123)
 	@exec $(PYTHON) -m sampleproject.demo
 
-test: .venv/.ready-for-tests ## Run the tests with real servers, and lint (SERVICES=none: without servers)
+test: .venv/.ready-for-tests ## Run the tests with real servers, and lint (SERVICES=none: without servers, LONG=1: the long ones too)
 	@$(PYTHON) -m tests.services.install
-	@$(PYTHON) -m tox run -e lint,isolation,$$($(PYTHON) -c 'import sys; print("py%d%d-dj52" % sys.version_info[:2])')
+	@KOAN_TEST_LONG=$(LONG) $(PYTHON) -m tox run -e lint,isolation,$$($(PYTHON) -c 'import sys; print("py%d%d-dj52" % sys.version_info[:2])')
 
 lint: .venv/.ready-for-tests ## Run ruff, mypy, import-linter and the check for missing migrations
 	@$(PYTHON) -m tox run -e lint

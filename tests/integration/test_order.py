@@ -15,6 +15,7 @@ from tests.services.rabbitmq import RabbitMQ
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.long
 @pytest.mark.services("rabbitmq", "postgres")
 def test_keys_stay_in_order_while_workers_are_killed_stopped_frozen_and_added(
     rabbitmq: RabbitMQ, postgres: Postgres

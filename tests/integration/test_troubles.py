@@ -146,6 +146,7 @@ def test_a_time_limit_that_strikes_while_a_transaction_begins_leaves_no_lock_beh
 
 
 @database
+@pytest.mark.long
 def test_a_message_that_ends_every_worker_is_a_dead_letter_in_the_end_and_takes_nobody_with_it(live: Live) -> None:
     """A thread that is killed takes the worker with it, and nobody is left to give a verdict."""
     live.use("database://", DELIVERY_LIMIT=5)

@@ -94,6 +94,7 @@ def test_connections_that_are_cut_while_messages_flow_cost_nothing(
     assert not OutboxMessage.objects.exists()
 
 
+@pytest.mark.long
 def test_a_broker_that_is_stopped_and_started_three_times_is_consumed_again_each_time(
     use_bus: UseBus, own_rabbitmq: RabbitMQ
 ) -> None:
@@ -386,6 +387,7 @@ def acknowledged_within(rabbitmq: RabbitMQ, milliseconds: int) -> Iterator[None]
         limit(1_800_000, 60_000)  # the broker's defaults
 
 
+@pytest.mark.long
 def test_a_handler_that_the_broker_does_not_wait_for_is_handled_once_and_the_log_says_what_to_set(
     use_bus: UseBus, own_rabbitmq: RabbitMQ, caplog: pytest.LogCaptureFixture
 ) -> None:

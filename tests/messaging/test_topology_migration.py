@@ -80,12 +80,12 @@ def test_a_classic_queue_becomes_a_quorum_queue_with_all_it_holds_in_order(
 @pytest.mark.parametrize(
     ("point", "passes"),
     [
-        pytest.param("messaging.move.before_publish", 2, id="with-messages-taken"),
+        pytest.param("messaging.move.before_publish", 2, id="with-messages-taken", marks=pytest.mark.long),
         pytest.param("messaging.move.before_ack", 2, id="confirmed-and-not-acknowledged"),
-        pytest.param("messaging.migrate.after_switch", 1, id="switched-away"),
-        pytest.param("messaging.migrate.after_delete", 1, id="without-the-queue"),
-        pytest.param("messaging.move.before_ack", 5, id="on-the-way-back"),
-        pytest.param("messaging.migrate.before_end", 1, id="switched-back"),
+        pytest.param("messaging.migrate.after_switch", 1, id="switched-away", marks=pytest.mark.long),
+        pytest.param("messaging.migrate.after_delete", 1, id="without-the-queue", marks=pytest.mark.long),
+        pytest.param("messaging.move.before_ack", 5, id="on-the-way-back", marks=pytest.mark.long),
+        pytest.param("messaging.migrate.before_end", 1, id="switched-back", marks=pytest.mark.long),
     ],
 )
 def test_whoever_is_killed_in_between_loses_nothing_and_the_next_run_ends_it(

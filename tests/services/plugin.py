@@ -7,6 +7,7 @@ another, is marked ``services``. One that asks for them later (``request.getfixt
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -55,6 +56,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for name in getattr(item, "fixturenames", ()):
             if name.startswith("own_"):  # spread over processes, each would start one
                 item.add_marker(pytest.mark.xdist_group(name))
+    if not os.environ.get("KOAN_TEST_LONG"):
+        long = [item for item in items if item.get_closest_marker("long")]
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=long)
     if unwanted():
         out = [item for item in items if item.get_closest_marker("services")]
         items[:] = [item for item in items if not item.get_closest_marker("services")]

@@ -290,7 +290,7 @@ def _worked_off(scenario: Scenario, url: str, wanted: Seen) -> Seen:
 
 @contextmanager
 def _bus(url: str) -> Iterator[None]:
-    bus = {"URL": url, "PREFIX": f"t{uuid.uuid4().hex[:8]}", "POLL_INTERVAL": 0.01, "RETRY": RETRY}
+    bus = {"URL": url, "PREFIX": f"t{uuid.uuid4().hex[:8]}", "POLL_INTERVAL": 0.01, "RETRY": RETRY, "PARTITIONS": 4}
     with override_koan(MESSAGING={"BUSES": {"main": bus}}):
         yield
         registry.reset()
