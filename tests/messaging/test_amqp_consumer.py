@@ -328,7 +328,7 @@ def test_a_partition_that_the_broker_no_longer_serves_is_consumed_again(
     with listening(StockMoved, group="stock") as arrived, running() as runner:
         lane = Lane("stock", 0)
         wait_until(lambda: lane in runner.consumers[0].lines, 20, "the partition to be taken")
-        todo = [lambda consumer: consumer._channels[lane].basic_cancel(f"koan.{lane}")]
+        todo = [lambda consumer: consumer._channels[lane].basic_cancel(consumer._tags[lane])]
         once_in_the_loop(monkeypatch, todo)
         queue = bus.names.partition(*lane)
         wait_until(lambda: f"the broker does not serve the queue '{queue}'" in caplog.text, 20, "it to be noticed")

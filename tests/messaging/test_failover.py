@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.services]
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Connect again soon."""
-    for module in ("consumer", "buses.amqp.publisher"):
+    for module in ("handling.consumer", "buses.amqp.publisher"):
         monkeypatch.setattr(f"koan_django.messaging.{module}.MIN_BACKOFF_SECONDS", 0.05)
         monkeypatch.setattr(f"koan_django.messaging.{module}.MAX_BACKOFF_SECONDS", 0.3)
     monkeypatch.setattr("koan_django.messaging.worker.standby.PERIOD_SECONDS", 0.2)

@@ -268,18 +268,22 @@ def test_what_a_signal_handler_sends_in_the_middle_of_a_publish_is_not_sent(
     found: list[str] = []
 
     def on_alarm(number: int, frame: object) -> None:
-        found.extend(states(publisher, ("", good)))
+        if publisher._leader == threading.get_ident():  # or the publisher's own thread was looking at the connection
+            found.extend(states(publisher, ("", good)))
         proxy.resume()
 
-    before = signal.signal(signal.SIGALRM, on_alarm)
+    before, sent = signal.signal(signal.SIGALRM, on_alarm), 1
     try:
-        proxy.pause("down")
-        signal.setitimer(signal.ITIMER_REAL, 0.2)
-        assert states(publisher, ("", good)) == ["confirmed"]
+        while not found and sent < 20:
+            proxy.pause("down")
+            # To this thread: the system may give an alarm to any, and only the interpreter's next turn here would see it.
+            threading.Timer(0.2, signal.pthread_kill, [threading.get_ident(), signal.SIGALRM]).start()
+            assert states(publisher, ("", good)) == ["confirmed"]
+            sent += 1
     finally:
         signal.signal(signal.SIGALRM, before)
     assert found == ["unsent"]
-    assert wire.depth(good) == 2
+    assert wire.depth(good) == sent
 
 
 def test_while_the_broker_is_away_nobody_is_kept_waiting(
