@@ -52,6 +52,7 @@ def test_a_folder_of_all_kinds_is_published_and_what_is_no_picture_is_refused(tm
     assert left == [], "bytes of settled uploads are removed"
 
 
+@pytest.mark.long
 def test_a_second_demo_says_whether_it_resets_or_reuses_and_a_taken_port_is_no_obstacle(
     tmp_path: Path, free_port: int
 ) -> None:

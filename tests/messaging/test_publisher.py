@@ -276,7 +276,7 @@ def test_what_a_signal_handler_sends_in_the_middle_of_a_publish_is_not_sent(
     try:
         while not found and sent < 20:
             proxy.pause("down")
-            # To this thread: the system may give an alarm to any, and only the interpreter's next turn here would see it.
+            # To this thread: the system may give an alarm to another, and this one would see it when its wait is over.
             threading.Timer(0.2, signal.pthread_kill, [threading.get_ident(), signal.SIGALRM]).start()
             assert states(publisher, ("", good)) == ["confirmed"]
             sent += 1
