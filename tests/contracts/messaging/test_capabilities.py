@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -171,6 +172,7 @@ def test_what_a_killed_worker_held_is_handled_by_another(rig: Rig, process: Star
             env={
                 "DJANGO_SETTINGS_MODULE": "tests.messaging.child_settings",
                 "KOAN_CHILD_DATABASE": str(settings.DATABASES["default"]["NAME"]),
+                **{name: value for name, value in os.environ.items() if name == "KOAN_TEST_DATABASE_URL"},
             },
         )
         rig.until(lambda: "holding" in victim.tail(), "the victim to hold messages", 60)
