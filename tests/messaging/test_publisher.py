@@ -286,6 +286,26 @@ def test_what_a_signal_handler_sends_in_the_middle_of_a_publish_is_not_sent(
     assert wire.depth(good) == sent
 
 
+def test_a_publisher_that_has_nothing_to_do_sleeps(
+    make: Callable[..., Publisher], vhost: Vhost, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = 0
+    serve = Publisher._serve
+
+    def counted(self: Publisher) -> None:
+        nonlocal turns
+        turns += 1
+        serve(self)
+
+    good = wire.queue("good")
+    publisher = make(vhost.url)
+    for _ in range(3):
+        assert states(publisher, ("", good)) == ["confirmed"]
+    monkeypatch.setattr(Publisher, "_serve", counted)
+    time.sleep(1.5)
+    assert turns <= 4  # one a second, to see whether the connection lives
+
+
 def test_while_the_broker_is_away_nobody_is_kept_waiting(
     make: Callable[..., Publisher], proxy: Proxy, through: str, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -236,8 +236,9 @@ class Publisher(threading.Thread):
 
     def _pause(self) -> float:
         """How long to wait for work: not beyond the next attempt to connect, if anybody wants one."""
-        wait = self._retry_at - time.monotonic()
-        return min(max(wait, 0.0), IDLE_SECONDS) if self._wanted else IDLE_SECONDS
+        if self._link.connected or not self._wanted:
+            return IDLE_SECONDS
+        return min(max(self._retry_at - time.monotonic(), 0.0), IDLE_SECONDS)
 
     def _accept(self, publications: Sequence[Publication]) -> bool:
         """Queue publications, or refuse them at once."""
