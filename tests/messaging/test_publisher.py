@@ -248,13 +248,12 @@ def test_a_time_limit_may_end_a_caller_who_is_publishing_and_the_publisher_goes_
     try:
         for _ in range(3):
             proxy.pause("down")
-            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            threading.Timer(0.2, signal.pthread_kill, [threading.get_ident(), signal.SIGALRM]).start()
             with pytest.raises(TooLong):
                 states(publisher, ("", good))
             proxy.resume()
             assert answers(publisher, ("", good)) == ["confirmed"]
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
 

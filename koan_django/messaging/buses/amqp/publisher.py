@@ -54,6 +54,15 @@ FRAME_OVERHEAD = 2048
 _UNWRITABLE = (FrameSyntaxError, struct.error, UnicodeError, TypeError)
 
 
+#: Where the errors of a connection are at home. Any other was raised by a signal in the middle of something.
+_HOMES = frozenset({"amqp", "builtins", "koan_django", "kombu", "socket", "ssl", "struct", "vine"})
+
+
+def _is_of_connection(error: BaseException) -> bool:
+    """Whether ``error`` says that the connection failed, and not that the caller is to stop, as by a time limit."""
+    return isinstance(error, Exception) and type(error).__module__.partition(".")[0] in _HOMES
+
+
 class _Answers:
     """Collects the outcomes of one call."""
 
@@ -216,7 +225,7 @@ class Publisher(threading.Thread):
                         self._turn()
                 except BaseException as error:
                     self._lose(error)
-                    if not isinstance(error, Exception):
+                    if not _is_of_connection(error):
                         raise
                 finally:
                     self._leader = 0
