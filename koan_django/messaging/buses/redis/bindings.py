@@ -57,5 +57,5 @@ def read(server: Server, names: Names) -> Bindings:
 
 def bind(server: Server, names: Names, group: str, patterns: Iterable[str]) -> None:
     """Make the streams of ``group``, and have it receive ``patterns`` as well."""
-    keys = [*names.streams(group), names.bindings, names.version]
+    keys = [*names.streams(group), names.bindings, names.version, names.later(group)]
     server.run(scripts.BIND, keys, group, *sorted(set(patterns)))

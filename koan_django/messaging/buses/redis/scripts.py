@@ -28,10 +28,20 @@ end
 local function ring(asleep, bell)
   if redis.call('DEL', asleep) == 1 then redis.call('PUBLISH', bell, '') end
 end
+-- A full server refuses what needs memory, but not to a script that has written already. What empties it must not fail.
+local function insist(key) redis.call('PERSIST', key) end
 """
 
-#: streams, bindings, version | group, patterns. Adds bindings, makes the streams, forgets consumers that are gone.
+#: streams, bindings, version, later | group, patterns. Adds bindings, makes the streams, and forgets consumers that are
+#: gone.
 BIND = f"""{_COMMON}
+for i, wanted in ipairs({{'stream', 'stream', 'set', 'string', 'zset'}}) do
+  local found = redis.call('TYPE', KEYS[i]).ok
+  if found ~= wanted and found ~= 'none' then
+    return redis.error_reply('WRONGTYPE the key ' .. KEYS[i] .. ' holds a ' .. found .. ' instead of a ' .. wanted)
+  end
+end
+insist(KEYS[3])
 local added = 0
 for i = 2, #ARGV do added = added + redis.call('SADD', KEYS[3], ARGV[1] .. ' ' .. ARGV[i]) end
 local known = redis.call('GET', KEYS[4])
@@ -57,10 +67,19 @@ return redis.status_reply('OK')
 BINDINGS = "return {redis.call('GET', KEYS[2]) or '', redis.call('SMEMBERS', KEYS[1])}"
 
 #: version, asleep, the streams of the receiving groups | the version that they were chosen by, bell, fields.
-#: Nothing is written, and 0 returned, when the bindings have changed meanwhile.
+#: Nothing is written, and 0 returned, when the bindings have changed meanwhile. Where one stream refuses the message
+#: the others lose it again: whoever tries once more would double it there.
 PUBLISH = f"""{_COMMON}
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
-for i = 3, #KEYS do redis.call('XADD', KEYS[i], '*', unpack(ARGV, 3)) end
+local ids = {{}}
+for i = 3, #KEYS do
+  local id = redis.pcall('XADD', KEYS[i], '*', unpack(ARGV, 3))
+  if type(id) == 'table' then
+    for j = 3, i - 1 do redis.call('XDEL', KEYS[j], ids[j]) end
+    return redis.error_reply(id.err .. ' (the key ' .. KEYS[i] .. ')')
+  end
+  ids[i] = id
+end
 ring(KEYS[2], ARGV[2])
 return 1
 """
@@ -68,6 +87,7 @@ return 1
 #: streams, later, asleep | consumer, limit, time. Returns entries: what is due first becomes an entry again, then what
 #: was given back is taken before what is new, and the urgent before the ordinary.
 FETCH = f"""{_COMMON}
+insist(KEYS[3])
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', milliseconds(ARGV[3]), 'LIMIT', 0, 100)) do
   local kept = cmsgpack.unpack(member:sub(member:find('|', 1, true) + 1))
   redis.call('XADD', KEYS[kept[1]], '*', unpack(kept[2]))
@@ -145,6 +165,7 @@ PUT_OFF = f"""{_COMMON}
 local number, id = tonumber(ARGV[2]), ARGV[3]
 local key = KEYS[number]
 if not owns(key, id, ARGV[1]) then return 0 end
+insist(KEYS[3])
 local entry = redis.call('XRANGE', key, id, id)[1]
 if entry then
   local fields = entry[2]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from koan_django.messaging.conf import BusOptions
 
 CONNECT_SECONDS = 5.0
+_TAKEN = "Another program uses a key of the bus: move or delete that key, or give the bus a PREFIX of its own."
 
 
 class Server:
@@ -85,6 +86,7 @@ class Server:
             raise BusUnavailableError(
                 f"the Redis at {place_of(self._url) or 'its URL'} does not do its work",
                 why=f"{type(error).__name__}: {redact_text(str(error))}",
+                fix=_TAKEN if "WRONGTYPE" in str(error) else "",
             ) from error
 
     def doubts(self) -> Iterator[str]:
