@@ -15,6 +15,7 @@ from django.apps import apps
 from .facts import Fact
 from .programs import Program
 from .redaction import redact_text
+from .texts import counted
 
 #: Installed, each of these has something to fire that no setting shows.
 _SCHEDULERS = ("koan_django.scheduling", "django_celery_beat")
@@ -105,7 +106,11 @@ def beat_fact(app: Any, *, wanted: bool = True) -> Fact | None:
     entries = sorted(app.conf.beat_schedule or {})
     if not entries:
         return None
-    return Fact("beat", "celery beat", f"{len(entries)} entries in beat_schedule, the first is {entries[0]}")
+    return Fact(
+        "beat",
+        "celery beat",
+        f"{counted(len(entries), 'entry', 'entries')} in beat_schedule, the first is {entries[0]}",
+    )
 
 
 def broker_fact(app: Any) -> Fact:

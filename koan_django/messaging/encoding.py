@@ -14,6 +14,7 @@ from django.utils.safestring import SafeString
 
 from koan_django.core.exceptions import RegistrationError
 from koan_django.core.redaction import redact
+from koan_django.core.texts import counted
 
 from .exceptions import UnreadableMessageError
 from .masking import masked, sensitive_names
@@ -104,12 +105,12 @@ def readable(body: bytes, cls: type[Message] | None) -> Any:
     try:
         names = sensitive_names(cls) if cls else frozenset()
     except (NameError, TypeError) as error:
-        return f"{len(body)} bytes, not shown: what is sensitive in them is not known ({error})"
+        return f"{counted(len(body), 'byte')}, not shown: what is sensitive in them is not known ({error})"
     try:
         return redact(masked(msgspec.json.decode(body), names))
     except (msgspec.DecodeError, RecursionError):
         if names:
-            return f"{len(body)} bytes, not shown: they are not JSON, and some of the fields are sensitive"
+            return f"{counted(len(body), 'byte')}, not shown: they are not JSON, and some of the fields are sensitive"
         return redact(body[:2000].decode("utf-8", "replace"))
 
 

@@ -12,6 +12,7 @@ from koan_django.core import doctor, effective
 from koan_django.core.doctor import examination
 from koan_django.core.exceptions import KoanError
 from koan_django.core.health import Finding
+from koan_django.core.texts import counted
 
 from . import handlers
 from .buses import registry
@@ -129,11 +130,11 @@ def backlog() -> Iterator[Finding]:
     yield _counted(
         "outbox.parked",
         parked,
-        "messages parked in the outbox",
+        ("message parked in the outbox", "messages parked in the outbox"),
         "Read their reasons in the admin.",
     )
     dead = DeadLetter.objects.all().dead().count()
-    yield _counted("deadletters", dead, "dead letters", "Replay or discard them in the admin.")
+    yield _counted("deadletters", dead, ("dead letter", "dead letters"), "Replay or discard them in the admin.")
 
 
 def _waiting(rows: QuerySet[Any], *by: str, remedy: str) -> Iterator[Finding]:
@@ -142,16 +143,17 @@ def _waiting(rows: QuerySet[Any], *by: str, remedy: str) -> Iterator[Finding]:
     late = [each for each in found if timezone.now() - each["oldest"] > PATIENCE]
     for each in late:
         where = ", ".join(f"{key} {each[key]}" for key in by)
-        text = f"{each['count']} wait ({where}), the oldest since {each['oldest']:%Y-%m-%d %H:%M:%S %Z}"
+        since = f"{each['oldest']:%Y-%m-%d %H:%M:%S %Z}"
+        text = f"{counted(each['count'], 'waits', 'wait')} ({where}), the oldest since {since}"
         yield Finding(name, "degraded", text, remedy=remedy)
     if not late:
         yield Finding(name, "healthy", "nothing waits for long")
 
 
-def _counted(name: str, count: int, what: str, remedy: str) -> Finding:
+def _counted(name: str, count: int, what: tuple[str, str], remedy: str) -> Finding:
     if count:
-        return Finding(name, "degraded", f"{count} {what}", remedy=remedy)
-    return Finding(name, "healthy", f"no {what}")
+        return Finding(name, "degraded", counted(count, *what), remedy=remedy)
+    return Finding(name, "healthy", f"no {what[1]}")
 
 
 @effective.source("messaging")

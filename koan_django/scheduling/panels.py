@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from koan_django.core.overview import Line, panel
+from koan_django.core.texts import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,8 @@ def tasks_panel() -> Iterator[Line]:
     yield Line("Under way", str(TaskRun.objects.under_way().count()), url=f"{runs}?state__exact=running")
     recent = TaskRun.objects.filter(finished_at__gt=Now() - timedelta(hours=1))
     failed = recent.in_state("failed", "timeout", "interrupted").count()
-    yield Line("Last hour", f"{recent.count()} runs, {failed} went wrong", "degraded" if failed else "healthy", runs)
+    yield Line(
+        "Last hour", f"{counted(recent.count(), 'run')}, {failed} went wrong", "degraded" if failed else "healthy", runs
+    )
     for found in findings():
         yield Line(found.name.removeprefix("scheduling."), found.message, found.status, tasks)

@@ -8,6 +8,7 @@ from koan_django.core import conf
 from koan_django.core.doctor import examination
 from koan_django.core.exceptions import KoanError
 from koan_django.core.health import Finding
+from koan_django.core.texts import counted
 
 from .namespace import Templates
 from .resolver import current
@@ -50,4 +51,8 @@ def references() -> Iterator[Finding]:
                 "secrets.references", "unhealthy", text, remedy=error.fix or "Store it, or correct the reference."
             )
     if not missing:
-        yield Finding("secrets.references", "healthy", f"{len(found)} references in KOAN have a value")
+        yield Finding(
+            "secrets.references",
+            "healthy",
+            f"{counted(len(found), 'reference in KOAN has', 'references in KOAN have')} a value",
+        )

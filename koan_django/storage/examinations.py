@@ -9,6 +9,7 @@ from django.db.models import Q
 from koan_django.core import effective
 from koan_django.core.doctor import examination
 from koan_django.core.health import Finding
+from koan_django.core.texts import counted
 
 from . import doctor
 from .models import StorageProfile, Tombstone
@@ -49,7 +50,7 @@ def tombstones() -> Iterator[Finding]:
     """No removal fails again and again."""
     failing = Tombstone.objects.exclude(last_error="").count()
     if failing:
-        text = f"{failing} objects could not be removed"
+        text = f"{counted(failing, 'object')} could not be removed"
         yield Finding(
             "storage.tombstones", "degraded", text, remedy="Read the errors in the admin, under objects to remove."
         )

@@ -8,6 +8,7 @@ from datetime import timedelta
 from django.db import DEFAULT_DB_ALIAS
 
 from koan_django.core.dispatch import job
+from koan_django.core.texts import counted
 
 from . import deletion
 from .profile import profiles
@@ -37,6 +38,6 @@ def sweep() -> None:
             if profile.place not in swept:
                 swept.add(profile.place)
                 count = profile.driver.sweep(BROKEN_OFF, profile.base)
-                logger.info("%d broken-off writes removed from %s", count, profile.place)
+                logger.info("%s removed from %s", counted(count, "broken-off write"), profile.place)
         except Exception:
             logger.exception("The profile %s could not be swept; the next run tries again", name)

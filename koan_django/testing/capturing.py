@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import connections, router, transaction
 
+from koan_django.core.texts import counted
 from koan_django.messaging.messages import Message
 from koan_django.messaging.models import QueuedDelivery
 from koan_django.messaging.outgoing.watching import Sent, watch
@@ -34,7 +35,7 @@ class Captured:
         return iter(self.all)
 
     def __repr__(self) -> str:
-        return f"<{len(self)} messages: {_names(self.all) or 'none'}>"
+        return f"<{counted(len(self), 'message')}: {_names(self.all) or 'none'}>"
 
     @property
     def all(self) -> list[Sent]:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from koan_django.core.texts import counted
 from koan_django.messaging.buses import registry
 from koan_django.messaging.buses.database import DatabaseBus
 from koan_django.messaging.buses.elected import ElectedBus
@@ -108,7 +109,7 @@ class DeadLettersError(AssertionError):
         lines = [f"  {each}" for each in drained.dead]
         count = len(lines)
         super().__init__(
-            "\n".join([f"{count} message{'s' if count > 1 else ''} became dead letters:", *lines])
+            "\n".join([f"{counted(count, 'message became a dead letter', 'messages became dead letters')}:", *lines])
             + "\nIf that is what you test, call drain(allow_dead=True)."
         )
         self.drained = drained

@@ -458,7 +458,7 @@ class TestCommands:
                 "seal": 2,
             }
         ]
-        assert "NOT INTACT, 1 findings" in run("koan_audit_verify")[1]
+        assert "NOT INTACT, 1 finding" in run("koan_audit_verify")[1]
 
     @pytest.mark.parametrize("head", ["7", "x:" + "0" * 64, "1:00"])
     def test_a_head_that_is_none_is_2(self, head: str) -> None:

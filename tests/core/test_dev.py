@@ -89,7 +89,7 @@ def test_it_runs_web_worker_and_beat_starts_them_again_and_stops_them(
     for line in (
         f"web     http://127.0.0.1:{free_port}/  (runserver",
         "worker  celery -A shop.celery  (found beside shop.settings (DJANGO_SETTINGS_MODULE); pool threads, --pool)",
-        "beat    celery beat  (1 entries in beat_schedule, the first is count-the-stock)",
+        "beat    celery beat  (1 entry in beat_schedule, the first is count-the-stock)",
         "broker  memory://localhost//  (answers)",
     ):
         assert line in dev.output

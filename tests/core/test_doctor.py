@@ -109,7 +109,7 @@ class TestTheCommand:
         assert lines[0].split() == ["error", "bus", "refused"]
         assert lines[1].strip() == "Start it."
         assert lines[2].split() == ["ok", "store"]
-        assert lines[3] == "1 ok, 0 warnings, 1 errors"
+        assert lines[3] == "1 ok, 0 warnings, 1 error"
 
     def test_no_finding_is_without_a_remedy(self) -> None:
         saying(Finding("odd", "degraded", "it is odd"))
@@ -223,10 +223,10 @@ class TestWhatIsExamined:
             QueuedDelivery.objects.update(available_at=timezone.now() - timedelta(hours=1))
             each = found()["backlog"]
         assert each["level"] == "warning"
-        assert each["message"].startswith("1 wait (bus main, group slow), the oldest since ")
+        assert each["message"].startswith("1 waits (bus main, group slow), the oldest since ")
         row = QueuedDelivery.objects.get()
         DeadLetter.holding("main", row.envelope(), group="slow", reason="exhausted").save()
-        assert found()["deadletters"]["message"] == "1 dead letters"
+        assert found()["deadletters"]["message"] == "1 dead letter"
 
     def test_what_another_process_says(self) -> None:
         health.report("broker", "unhealthy", "gone", critical=True)

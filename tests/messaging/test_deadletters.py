@@ -276,3 +276,35 @@ def test_who_may_only_look_cannot_correct(client: Any) -> None:
     user.user_permissions.add(Permission.objects.get(codename="view_deadletter"))
     client.force_login(user)
     assert client.get(address(dead(1))).status_code == 403
+
+
+@pytest.mark.parametrize("verb", ["list", "causes", "replay", "discard"])
+@pytest.mark.parametrize(
+    ("option", "value"), [("--fingerprint", "5c1f"), ("--group", "biling"), ("--tenant", "acme"), ("--id", "999999999")]
+)
+def test_a_filter_that_no_letter_on_record_has_is_an_error_that_names_it(verb: str, option: str, value: str) -> None:
+    dead(1)
+    with pytest.raises(CommandError, match=f"has {option} {value}") as caught:
+        command(verb, option, value, "--alias", "order.placed")
+    assert caught.value.returncode == 2
+    assert DeadLetter.objects.dead().count() == 1
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)], ids=["", "dry-run"])
+def test_a_change_that_finds_only_settled_letters_is_an_error_and_a_look_is_none(more: tuple[str, ...]) -> None:
+    deadletters.discard(dead(1))
+    with pytest.raises(CommandError, match="somebody has settled") as caught:
+        command("replay", "--group", "billing", *more)
+    assert caught.value.returncode == 2
+    assert command("list", "--group", "billing") == (0, "")
+    assert command("replay", "--all", *more)[0] == 0  # all of nothing is done
+
+
+def test_an_unknown_reason_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(CommandError, match="exhausted"):
+        command("list", "--reason", "exausted")
+
+
+def test_one_letter_is_told_in_the_singular() -> None:
+    dead(1)
+    assert command("discard", "--all") == (0, "1 dead letter discarded, 0 left as they are\n")

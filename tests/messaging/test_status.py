@@ -20,7 +20,7 @@ from koan_django.messaging import send_many
 from koan_django.messaging.control import pausing
 from koan_django.messaging.control.tallying import Tally
 from koan_django.messaging.envelope import Envelope
-from koan_django.messaging.models import OutboxMessage
+from koan_django.messaging.models import DeadLetter, OutboxMessage, Partition
 from koan_django.messaging.statistics import asking
 from koan_django.messaging.statistics.status import status
 from tests.messaging.conftest import UseBus, running
@@ -139,3 +139,75 @@ def test_the_outbox_is_counted_with_its_lag(use_bus: UseBus, vhost: Vhost) -> No
     assert (found.pending, found.parked) == (1, 1)
     assert timedelta(minutes=4) < found.lag < timedelta(minutes=10)
     assert any("waits for" in trouble for trouble in status().troubles)
+
+
+def test_what_a_move_to_a_broker_left_in_the_database_is_told_with_what_to_do(
+    use_bus: UseBus, silent: str, boss: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "PATIENCE_SECONDS", 0.2)
+    with listening(OrderPlaced, group="billing"):
+        use_bus("database://")
+        send_many([OrderPlaced(1), OrderPlaced(2)])
+        assert status().leftovers == ()
+        use_bus(silent)
+        text, code = told()
+        assert code == 1
+        assert (
+            "! main/billing: 2 queued deliveries wait in the database, and nobody comes: the bus is on amqp://" in text
+        )
+        assert "Run a worker with its URL of before, database://" in text
+        assert "hunter2" not in text
+        [left] = json.loads(told("--format", "json")[0])["leftovers"]
+        assert (left["bus"], left["group"], left["kind"], left["count"]) == ("main", "billing", "delivery", 2)
+        assert "2 queued deliveries wait" in boss.get(reverse(PAGE)).content.decode()
+
+
+def test_what_a_move_from_a_broker_left_in_the_outbox_is_told(use_bus: UseBus) -> None:
+    use_bus("database://")
+    OutboxMessage.holding("main", Envelope("m1", "order.placed", 1, b"{}", {}, "order.placed.p")).save()
+    OutboxMessage.holding("gone", Envelope("m2", "order.placed", 1, b"{}", {}, "order.placed.p")).save()
+    text, _ = told()
+    assert "! main: 1 outbox message waits in the database, and nobody comes: the bus is on database:// now" in text
+    assert "! gone: 1 outbox message waits in the database, and nobody comes: no bus has that name" in text
+
+
+def test_what_waits_for_a_group_that_no_code_has_is_told(use_bus: UseBus) -> None:
+    use_bus("database://")
+    with listening(OrderPlaced, group="billing"):
+        OrderPlaced(1).send()
+        assert status().leftovers == ()
+    [left] = status().leftovers
+    assert str(left).startswith("main/billing: 1 queued delivery waits in the database")
+    assert "no code here has a handler for that group" in left.why
+
+
+def test_an_open_breaker_and_a_stopped_partition_are_told(
+    use_bus: UseBus, silent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "PATIENCE_SECONDS", 0.2)
+    bus = use_bus(silent)
+    bus.breaker.trip("connection refused")
+    stopped = {"state": "stopped", "alias": "order.placed", "message_id": "m7", "error": "no such shelf"}
+    Partition.objects.create(bus="main", group="billing", number=3, **stopped)
+    text, code = told()
+    assert code == 1
+    assert "! the breaker messaging.main is open: connection refused" in text
+    assert "! main/billing.p3 has stopped at order.placed m7: no such shelf. `koan_partitions retry billing 3`" in text
+    found = json.loads(told("--format", "json")[0])
+    assert found["buses"][0]["open_breakers"][0]["name"] == "messaging.main"
+    assert found["stopped_partitions"][0]["message_id"] == "m7"
+
+
+def test_what_is_held_up_is_told_with_the_way_out_and_in_the_right_number(use_bus: UseBus) -> None:
+    use_bus("database://")
+    with listening(OrderPlaced, group="billing", name="billing.open"):
+        Tally("main").flush()
+        pausing.pause("billing.open", "wrong VAT")
+        envelope = Envelope("m1", "order.placed", 1, b"{}", {}, "order.placed.p")
+        OutboxMessage.holding("main", envelope, state="parked").save()
+        DeadLetter.holding("main", envelope, group="billing", reason="exhausted").save()
+        text, _ = told()
+    assert "wrong VAT. `koan_handlers resume` lets it work again" in text
+    assert "! 1 message is parked in the outbox of main. " in text
+    assert "\n1 handler, 1 dead letter\n" in text
+    assert "! 1 dead letter. `koan_deadletters causes` says why" in text

@@ -134,7 +134,7 @@ def test_a_queue_that_somebody_consumes_is_left_alone(bus: Any, classic: str, wi
     with listening(OrderPlaced, group="billing"):
         code, text = run("migrate", classic, "--adopt")
         assert code == 1
-        assert "1 consumers receive from the queue" in text
+        assert "1 consumer receives from the queue" in text
         assert target().inspect().queues[classic].type == "classic"
         assert classic + MIGRATING not in target().inspect().queues
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 from django.db.models import Exists, OuterRef
 
+from koan_django.core.texts import counted
+
 from .canonical import COLUMNS, FORMAT, GENESIS, digest, is_same, seal_hash
 from .forgetting import ACTION, Anchor
 from .keys import NO_KEY, key_ring
@@ -188,7 +190,9 @@ class _Walk:
         for page in pages(AuditEvent.objects.all().primary().unsealed(), EVENTS):
             self._report.waiting += len(page.rows) + len(page.unreadable)
             if page.unreadable:
-                text = f"{len(page.unreadable)} events without a seal cannot be read: {_some(page.unreadable)}"
+                text = (
+                    f"{counted(len(page.unreadable), 'event')} without a seal cannot be read: {_some(page.unreadable)}"
+                )
                 self._report.found("event", text)
 
     def _sealless(self) -> None:
@@ -198,7 +202,9 @@ class _Walk:
         count = events.count()
         if count:
             ids = list(events.order_by("id").values_list("id", flat=True)[:NAMED])
-            self._report.found("event", f"{count} events are under a seal that does not exist: {_some(ids)}")
+            self._report.found(
+                "event", f"{counted(count, 'event is', 'events are')} under a seal that does not exist: {_some(ids)}"
+            )
 
     def _compare_head(self) -> None:
         noted = self._noted

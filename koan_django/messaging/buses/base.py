@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from asgiref.sync import sync_to_async
 
+from koan_django.core.texts import counted
 from koan_django.messaging.conf import place_of
 from koan_django.messaging.envelope import Delivery
 from koan_django.messaging.handling.limits import NO_LIMITS, Limits
@@ -62,12 +63,9 @@ class Depth:
     sections: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        told = (
-            (self.waiting, "waiting"),
-            (self.in_progress, "in progress"),
-            (self.consumers, "consumer" if self.consumers == 1 else "consumers"),
-        )
+        told = ((self.waiting, "waiting"), (self.in_progress, "in progress"))
         counts = [f"{count} {what}" for count, what in told if count >= 0]
+        counts += [counted(self.consumers, "consumer")] if self.consumers >= 0 else []
         apart = [f"{count} in {section}" for section, count in self.sections.items() if count]
         return ", ".join([*counts, *apart, *filter(None, [self.note])])
 

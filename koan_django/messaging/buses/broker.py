@@ -17,6 +17,7 @@ from koan_django.core import clock, health
 from koan_django.core.breaker import BreakerOpenError, breaker
 from koan_django.core.circuits import BreakerPolicy, Permit
 from koan_django.core.stores import STORE_ERRORS
+from koan_django.core.texts import counted
 from koan_django.messaging import events
 from koan_django.messaging.conf import options
 from koan_django.messaging.envelope import Receipt
@@ -217,7 +218,7 @@ class BrokerBus(Bus):
         try:
             events.record(events.event(kind, self.alias, each) for each in confirmed for kind in ("sent", "published"))
         except DatabaseError as error:
-            logger.warning("%d messages were published and their events not written: %s", len(confirmed), error)
+            logger.warning("The events of %s were not written: %s", counted(len(confirmed), "published message"), error)
 
     def _hopeless(self, envelope: Envelope, outcome: Outcome, sent: int) -> MessagingError:
         others = f" Of the {sent} messages of this call, those that can travel were sent." if sent > 1 else ""

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from koan_django.core.texts import counted
 from koan_django.messaging import messages
 from koan_django.messaging.encoding import lifts
 
@@ -123,7 +124,7 @@ class Comparison:
                 yield where, f"was {_words(before)}, is {_words(after)}", True
         before, after = old.get("prefixItems", []), new.get("prefixItems", [])
         if len(before) != len(after):
-            yield path, f"had {len(before)} parts, has {len(after)}", True
+            yield path, f"had {counted(len(before), 'part')}, has {len(after)}", True
         for number, pair in enumerate(zip(before, after, strict=False)):
             yield from self._node(*pair, f"{path}[{number}]")
 

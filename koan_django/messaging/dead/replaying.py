@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from koan_django.messaging.querysets import DeadLetterQuerySet
 
 BATCH = 200
+#: What a selection compares with a column of the same name.
+NAMES = ("bus", "group", "alias", "handler", "reason", "fingerprint", "tenant")
 #: Failures that are told by name; the rest is counted.
 TOLD = 20
 
@@ -46,12 +48,21 @@ class Selection:
         """Whether nothing is given."""
         return not any(getattr(self, each.name) for each in fields(self))
 
+    def unknown(self) -> list[tuple[str, str]]:
+        """Return each name and value that no dead letter on record has, settled ones included."""
+        from koan_django.messaging.models import DeadLetter
+
+        recorded = DeadLetter.objects.all().primary()
+        given = [(name, name, getattr(self, name)) for name in NAMES if getattr(self, name) and name != "reason"]
+        given += [("id", "pk", pk) for pk in self.ids]
+        return [(name, str(value)) for name, field, value in given if not recorded.filter(**{field: value}).exists()]
+
     def rows(self) -> DeadLetterQuerySet:
         """Return what is selected and still dead."""
         from koan_django.messaging.models import DeadLetter
 
         found = DeadLetter.objects.all().primary().dead()
-        for name in ("bus", "group", "alias", "handler", "reason", "fingerprint", "tenant"):
+        for name in NAMES:
             if value := getattr(self, name):
                 found = found.filter(**{name: value})
         if self.ids:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from django.db import InterfaceError, OperationalError, router, transaction
 
+from koan_django.core.texts import counted
 from koan_django.messaging import events
 from koan_django.messaging.dead.deadletters import dead_letter
 
@@ -35,7 +36,7 @@ def bury(bus: str, turn: Turn, dead: Sequence[tuple[Delivery, Verdict]]) -> tupl
             each = [bury(bus, turn, [pair]) for pair in dead]
             written = [delivery for deliveries, _ in each for delivery in deliveries]
             return written, next((trouble for _, trouble in each if trouble), "")
-        return [], f"{len(dead)} dead letters cannot be written: {error}"
+        return [], f"{counted(len(dead), 'dead letter')} cannot be written: {error}"
     return [delivery for delivery, _ in dead], ""
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from django.db import DatabaseError, InterfaceError
 
+from koan_django.core.texts import counted
 from koan_django.messaging.handling.consumer import Consumer
 from koan_django.messaging.handling.verdicts import Verdict
 
@@ -53,7 +54,7 @@ class SharingConsumer(Consumer):
         if not self.shares.groups:
             return
         if self.shares.is_expired:
-            logger.warning("The leases on %d partitions of %s have ended", len(self.lines), self.bus.alias)
+            logger.warning("The leases on %s of %s have ended", counted(len(self.lines), "partition"), self.bus.alias)
             self._drop(list(self.lines))
             self.shares.forget()
         if self.draining.is_set() or self.suspended:

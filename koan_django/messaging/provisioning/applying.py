@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from koan_django.core.texts import counted
 from koan_django.messaging.exceptions import TopologyError
 
 from . import ownership
@@ -170,8 +171,8 @@ class _Work:
             return "the broker has not counted its messages yet: try again in a moment"
         ready, consumers = self._declarer.counts(queue.name)
         if consumers:
-            return f"{consumers} consumers receive from it: stop them first"
+            return f"{counted(consumers, 'consumer receives', 'consumers receive')} from it: stop consuming it first"
         held = max(ready, queue.messages) + queue.stuck
         if held:
-            return f"it holds {held} messages: handle, move or purge them first (`koan_topology migrate` moves them)"
+            return f"it holds {counted(held, 'message')}: handle, purge or move first (`koan_topology migrate` moves)"
         return self._declarer.delete_queue(queue.name, if_empty=queue.type == "classic")

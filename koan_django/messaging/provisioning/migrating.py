@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from koan_django.core import faults
+from koan_django.core.texts import counted
 from koan_django.messaging.buses.amqp.topology import NEVER, Binding, Queue
 from koan_django.messaging.exceptions import TopologyError
 
@@ -113,7 +114,9 @@ class _Migration:
         _BEFORE_END()
         back += self._empty(temporary, name)
         ownership.forget(*self._where, [identity_of(self._temporary)])
-        self._tell(f"{name} stands as it is wanted; {away} messages were moved away and {back} back")
+        self._tell(
+            f"{name} stands as it is wanted; {counted(away, 'message was', 'messages were')} moved away and {back} back"
+        )
         return Migrated(is_done=True, away=away, back=back)
 
     def _wait_for_consumers(self, wait: float) -> None:
@@ -122,7 +125,7 @@ class _Migration:
             time.sleep(0.5)
         if consumers:
             raise TopologyError(
-                f"{consumers} consumers receive from the queue {self._queue.name!r}",
+                f"{counted(consumers, 'consumer receives', 'consumers receive')} from the queue {self._queue.name!r}",
                 fix="Stop the workers of its group, or pause its handlers, and call again; --wait gives them time.",
             )
 
@@ -183,7 +186,9 @@ class _Migration:
     def _refuse_consumers(self, name: str, refusal: str) -> None:
         consumers = self._declarer.counts(name)[1]
         if consumers:
-            raise self._stopped(name, f"{consumers} consumers receive from it ({refusal})")
+            raise self._stopped(
+                name, f"{counted(consumers, 'consumer receives', 'consumers receive')} from it ({refusal})"
+            )
 
     def _is_classic(self, name: str) -> bool:
         return name != self._temporary.name and self._standing.queues[name].type == "classic"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from koan_django.core.texts import counted
 from koan_django.messaging.buses.amqp.topology import Binding, Exchange, Queue
 
 from .identities import Identity, identity_of, parts_of
@@ -159,7 +160,7 @@ def _of_queue(identity: Identity, part: Queue, found: StandingQueue, owned: Coll
         yield _policy(identity, found, harmful, harmful=True)
     if found.stuck:
         target = found.arguments.get("x-dead-letter-routing-key", "whatever their routing key says")
-        text = f"{found.stuck} messages cannot be dead-lettered to {target!r}: nothing takes them there"
+        text = f"{counted(found.stuck, 'message')} cannot be dead-lettered to {target!r}: nothing takes them there"
         yield Change("stuck", identity, "people", text)
 
 
@@ -222,7 +223,7 @@ def _durability(found: StandingQueue | StandingExchange) -> Iterable[Difference]
 
 
 def _counted(queue: StandingQueue) -> str:
-    return "an unknown number of messages" if queue.messages is None else f"{queue.messages} messages"
+    return "an unknown number of messages" if queue.messages is None else counted(queue.messages, "message")
 
 
 def _said(value: Any) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from django.db import DatabaseError
 
 from koan_django.core.telemetry import emit
+from koan_django.core.texts import counted
 from koan_django.messaging.buses.amqp.topology import Binding
 from koan_django.messaging.exceptions import TopologyError
 
@@ -129,4 +130,4 @@ class _Records:
                 ownership.record(*self._where, made)
                 ownership.wanted(*self._where, parts)
         except DatabaseError as error:
-            logger.warning("%d parts made on the broker are not on record: %s", len(made), error)
+            logger.warning("Not on record is %s made on the broker: %s", counted(len(made), "part"), error)

@@ -11,22 +11,31 @@ from django.utils import timezone
 
 from koan_django.core import health
 from koan_django.core.stores import STORE_ERRORS
+from koan_django.core.texts import counted
 from koan_django.messaging.buses import registry
 from koan_django.messaging.buses.base import Depth
 from koan_django.messaging.buses.broker import BrokerBus
 from koan_django.messaging.buses.elected import ElectedBus
 from koan_django.messaging.control.standing import Standing, standings
-from koan_django.messaging.models import DeadLetter, OutboxMessage, RegisteredHandler
+from koan_django.messaging.models import DeadLetter, OutboxMessage, Partition, RegisteredHandler
+from koan_django.messaging.ordering.stopping import stopped
 
 from . import asking
+from .leftovers import Leftover, leftovers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from koan_django.messaging.buses.base import Bus
 
 #: What waits for longer in the outbox needs attention.
 LATE = timedelta(minutes=1)
+#: Handlers that are kept from their messages, and what is to be done.
+_HELD = {
+    "paused": "`koan_handlers resume` lets it work again",
+    "open": "It is probed by itself",
+    "half-open": "It is being probed",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,26 @@ class BusStatus:
     breaker: str = ""
     publisher: str = ""
     workers: tuple[health.Finding, ...] = ()
+    #: The breakers of the bus and of its brokers that are not closed: name, state, the last failure.
+    broken: tuple[tuple[str, str, str], ...] = ()
+
+    def troubles(self) -> Iterator[str]:
+        """Yield what somebody should look at here."""
+        if self.error:
+            yield f"the bus {self.alias} cannot be asked: {self.error}"
+        for name, state, why in self.broken:
+            yield f"the breaker {name} is {state}: {why or 'by hand'}. Messages go elsewhere or wait in the outbox"
+        for depth in self.depths:
+            if depth.note:
+                yield f"{self.alias}/{depth.group}: {depth.note}"
+            elif depth.waiting > 0 and depth.consumers == 0:
+                waiting = counted(depth.waiting, "waits and nobody consumes it", "wait and nobody consumes them")
+                yield f"{self.alias}/{depth.group}: {waiting}. Start a worker"
+        if self.lag > LATE:
+            yield f"the outbox of {self.alias} waits for {self.lag.total_seconds():.0f} s"
+        if self.parked:
+            parked = counted(self.parked, "message is", "messages are")
+            yield f"{parked} parked in the outbox of {self.alias}. The admin shows why, and publishes them again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,28 +81,26 @@ class Status:
     buses: tuple[BusStatus, ...]
     handlers: tuple[Standing, ...]
     dead: int
+    leftovers: tuple[Leftover, ...] = ()
+    stopped: tuple[Partition, ...] = ()
 
     @property
     def troubles(self) -> list[str]:
-        """What somebody should look at."""
-        found = [f"the bus {bus.alias} cannot be asked: {bus.error}" for bus in self.buses if bus.error]
+        """What somebody should look at, each with what to do where that is known."""
+        return list(self._troubles())
+
+    def _troubles(self) -> Iterator[str]:
         for bus in self.buses:
-            found += [f"{bus.alias}/{depth.group}: {depth.note}" for depth in bus.depths if depth.note]
-            found += [
-                f"{bus.alias}/{depth.group}: {depth.waiting} wait and nobody consumes them"
-                for depth in bus.depths
-                if depth.waiting > 0 and depth.consumers == 0 and not depth.note
-            ]
-            if bus.lag > LATE:
-                found.append(f"the outbox of {bus.alias} waits for {bus.lag.total_seconds():.0f} s")
-            if bus.parked:
-                found.append(f"{bus.parked} messages are parked in the outbox of {bus.alias}")
-        found += [
-            f"the handler {each.row.name} is {each.state}: {each.why}"
-            for each in self.handlers
-            if each.state in ("paused", "open", "half-open")
-        ]
-        return [*found, f"{self.dead} dead letters"] if self.dead else found
+            yield from bus.troubles()
+        yield from map(str, self.leftovers)
+        for each in self.handlers:
+            if each.state in _HELD:
+                yield f"the handler {each.row.name} is {each.state}: {each.why}. {_HELD[each.state]}"
+        for row in self.stopped:
+            verbs = f"`koan_partitions retry {row.group} {row.number}`, or `skip`"
+            yield f"{row.bus}/{row} has stopped at {row.alias} {row.message_id}: {row.error}. {verbs}"
+        if self.dead:
+            yield f"{counted(self.dead, 'dead letter')}. `koan_deadletters causes` says why"
 
 
 def status() -> Status:
@@ -84,7 +111,8 @@ def status() -> Status:
     facts = _facts()
     handlers = tuple(standings(RegisteredHandler.objects.all().primary()))
     made = tuple(_bus(bus, answers[bus.alias], outbox.get(bus.alias, _EMPTY), facts) for bus in buses)
-    return Status(made, handlers, DeadLetter.objects.all().dead().count())
+    dead = DeadLetter.objects.all().primary().dead().count()
+    return Status(made, handlers, dead, tuple(leftovers(buses)), tuple(stopped()))
 
 
 _EMPTY = (0, timedelta(0), 0)
@@ -106,7 +134,16 @@ def _bus(
         breaker=broker.breaker.state if isinstance(broker, BrokerBus) else "",
         publisher=broker.publisher_state if isinstance(broker, BrokerBus) else "",
         workers=tuple(each for each in facts if _is_about(each.name, bus.alias)),
+        broken=tuple(_broken(broker)),
     )
+
+
+def _broken(bus: Bus) -> Iterator[tuple[str, str, str]]:
+    """The breakers that are not closed, each once: a bus that is one broker is its own member."""
+    parts = {each.breaker.name: each.breaker for each in (bus, *bus.members()) if isinstance(each, BrokerBus)}
+    for name, each in parts.items():
+        if each.state != "closed":
+            yield name, each.state, each.seen.reason
 
 
 def _outbox() -> dict[str, tuple[int, timedelta, int]]:

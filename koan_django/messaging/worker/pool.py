@@ -13,6 +13,7 @@ from typing import Any
 from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 
 from koan_django.core.telemetry import emit
+from koan_django.core.texts import counted
 from koan_django.messaging import handlers
 from koan_django.messaging.buses.base import Batch
 from koan_django.messaging.exceptions import BusUnavailableError
@@ -81,7 +82,7 @@ class CeleryPool:
         with self._lock:
             lost = [job for job in self._jobs.values() if self._is_discarded(job)]
         if lost:
-            logger.info("Submitting %d batches again that the pool had discarded", len(lost))
+            logger.info("Submitting %s again that the pool had discarded", counted(len(lost), "batch", "batches"))
         for job in lost:
             self._hand_over(job)
 

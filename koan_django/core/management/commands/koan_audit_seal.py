@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import BaseCommand
 
 from koan_django.core.audit.sealing import seal
+from koan_django.core.texts import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -28,7 +29,7 @@ class Command(BaseCommand):
         if options["format"] == "json":
             self.stdout.write(json.dumps(asdict(done)))
         else:
-            self.stdout.write(f"{done.events} events sealed in {done.batches} batches")
+            self.stdout.write(f"{counted(done.events, 'event')} sealed in {counted(done.batches, 'batch', 'batches')}")
             self.stdout.write(f"head {done.head or '-'}")
         if done.busy:
             self.stderr.write("Another process seals now.")

@@ -13,6 +13,7 @@ from django.db import DatabaseError
 from koan_django.core.audit.verifying import Head, Report, verify
 from koan_django.core.exceptions import KoanError
 from koan_django.core.redaction import redact_text
+from koan_django.core.texts import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -56,9 +57,9 @@ class Command(BaseCommand):
             self.stdout.write(f"seals 1 to {report.forgotten_through} were forgotten by retention")
         verdict = "intact" if report.seals else "nothing is sealed yet; beat does it every minute, or koan_audit_seal"
         if not report.is_intact:
-            verdict = f"NOT INTACT, {len(report.findings)} findings"
-        self.stdout.write(f"{report.seals} seals of {report.events} events: {verdict}")
-        self.stdout.write(f"{report.waiting} events wait for their seal")
+            verdict = f"NOT INTACT, {counted(len(report.findings), 'finding')}"
+        self.stdout.write(f"{counted(report.seals, 'seal')} of {counted(report.events, 'event')}: {verdict}")
+        self.stdout.write(f"{counted(report.waiting, 'event waits for its seal', 'events wait for their seal')}")
         self.stdout.write(f"head {report.head or '-'}")
 
     def _progress(self) -> Any:

@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from koan_django.core import doctor, effective
 from koan_django.core.doctor import WORDS
+from koan_django.core.texts import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -71,4 +72,6 @@ class Command(BaseCommand):
             if each.remedy:
                 self.stdout.write(f"{'':<8} {'':<32} {each.remedy}")
         counts = Counter(WORDS[each.status] for each in findings)
-        self.stdout.write(f"{counts['ok']} ok, {counts['warning']} warnings, {counts['error']} errors")
+        self.stdout.write(
+            f"{counts['ok']} ok, {counted(counts['warning'], 'warning')}, {counted(counts['error'], 'error')}"
+        )

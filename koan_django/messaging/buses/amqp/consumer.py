@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from django.db import DatabaseError
 
+from koan_django.core.texts import counted
 from koan_django.messaging import handlers
 from koan_django.messaging.control.gate import HELD
 from koan_django.messaging.envelope import Delivery
@@ -356,7 +357,9 @@ class AmqpConsumer(SharingConsumer):
             with self.turn():
                 self.record(settled)
         except DatabaseError as error:
-            logger.warning("%d events of retried messages were not written: %s", len(settled), error)
+            logger.warning(
+                "Of retried messages %s not written: %s", counted(len(settled), "event was", "events were"), error
+            )
 
     def _acknowledge(self) -> None:
         for source, window in self._windows.items():

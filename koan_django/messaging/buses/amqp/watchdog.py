@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from amqp.exceptions import NotFound, PreconditionFailed
 
+from koan_django.core.texts import counted
 from koan_django.messaging.exceptions import BusUnavailableError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Watchdog:
         if looks >= (LOOKS_IN_TURNS if window.in_turns else LOOKS):
             raise BusUnavailableError(
                 f"nothing arrives from the queue {queue!r}",
-                why=f"{found.message_count} messages wait in it, and this worker has room for them",
+                why=f"{counted(found.message_count, 'message waits', 'messages wait')} there, and this worker has room",
                 fix=AGAIN,
             )
         self._silent[queue] = (window, window.last, looks)

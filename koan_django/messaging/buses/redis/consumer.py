@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from django.db import DatabaseError
 
 from koan_django.core import clock, process
+from koan_django.core.texts import counted
 from koan_django.messaging import handlers
 from koan_django.messaging.envelope import Delivery
 from koan_django.messaging.exceptions import WorkerLostError
@@ -200,7 +201,9 @@ class RedisConsumer(Consumer):
             with self.turn():
                 self.record(settled)
         except DatabaseError as error:
-            logger.warning("%d events of retried messages were not written: %s", len(settled), error)
+            logger.warning(
+                "Of retried messages %s not written: %s", counted(len(settled), "event was", "events were"), error
+            )
 
     def give_back(self, deliveries: Iterable[Delivery]) -> None:
         given = list(deliveries)

@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from koan_django.core.commands import AuditedCommand
+from koan_django.core.texts import counted
 from koan_django.messaging.dead import deadletters, replaying
 from koan_django.messaging.dead.editing import edited
 from koan_django.messaging.dead.replaying import Progress, Selection
@@ -29,14 +30,17 @@ FILTERS = {
     "group": "the group that gave up",
     "alias": "the alias of the message's class",
     "handler": "the name of the handler",
-    "reason": "why it died: " + ", ".join(DeadLetter.Reason.values),
+    "reason": "why it died",
     "fingerprint": "one cause; in full, as `causes` shows it",
     "tenant": "the tenant of the message",
 }
 
 
 class Command(AuditedCommand):
-    """Exit codes: 0 all that was asked, 1 some were left as they are, 2 nothing could be done."""
+    """Exit codes: 0 all that was asked, 1 some were left as they are, 2 nothing could be done.
+
+    Nothing could be done, too, where a filter names what no dead letter on record has, or nothing is left to change.
+    """
 
     help = "Lists dead letters and their causes, replays or discards them, and sends one again with another body."
 
@@ -64,7 +68,8 @@ class Command(AuditedCommand):
     def _add_filters(self, parser: ArgumentParser) -> None:
         parser.add_argument("--id", type=int, action="append", default=[], dest="ids", help="may be repeated")
         for name, text in FILTERS.items():
-            parser.add_argument(f"--{name}", default="", help=text)
+            choices = DeadLetter.Reason.values if name == "reason" else None
+            parser.add_argument(f"--{name}", default="", help=text, choices=choices)
         parser.add_argument("--since", type=_moment, help="ISO 8601; dead at or after it")
         parser.add_argument("--until", type=_moment, help="ISO 8601; dead before it")
         parser.add_argument("--limit", type=int, help="at most so many")
@@ -80,12 +85,28 @@ class Command(AuditedCommand):
             until=options["until"],
             **{name: options[name] for name in FILTERS},
         )
+        self._look(verb, chosen)
         if verb == "list":
             self._list(chosen, options)
         elif verb == "causes":
             self._causes(chosen, options)
         else:
             self._change(verb, chosen, options)
+
+    def _look(self, verb: str, chosen: Selection) -> None:
+        """Say so where nothing is selected; what is misspelt, or left nothing to change, is an error."""
+        if chosen.rows().exists():
+            return
+        unknown = chosen.unknown()
+        if unknown:
+            found = " and ".join(f"--{name} {value}" for name, value in unknown)
+            raise CommandError(
+                f"no dead letter on record, settled ones included, has {found}: `koan_deadletters list` shows them",
+                returncode=UNABLE,
+            )
+        if verb in CHANGING and not chosen.is_everything:
+            raise CommandError("no dead letter matches, or somebody has settled those that did", returncode=UNABLE)
+        self.stderr.write("there is no dead letter" if chosen.is_everything else "no dead letter matches")
 
     def _list(self, chosen: Selection, options: dict[str, Any]) -> None:
         names = ("id", "dead_at", "group", "alias", "message_id", "reason", "attempt", "error_type", "error")
@@ -113,7 +134,9 @@ class Command(AuditedCommand):
         if options["dry_run"]:
             count = chosen.rows().count()
             asked = count if options["limit"] is None else min(count, options["limit"])
-            self._tell({"would_" + verb: asked}, f"{asked} dead letters would be {_done(verb)}", options["format"])
+            self._tell(
+                {"would_" + verb: asked}, f"{counted(asked, 'dead letter')} would be {_done(verb)}", options["format"]
+            )
             return
         stopping = _on_signals()
         act = replaying.replay_all if verb == "replay" else replaying.discard_all
@@ -124,7 +147,8 @@ class Command(AuditedCommand):
             is_stopping=lambda: bool(stopping),
             tell=self._progress,
         )
-        text = f"{progress.done} dead letters {_done(verb)}, {progress.failed} left as they are"
+        left = counted(progress.failed, "left as it is", "left as they are")
+        text = f"{counted(progress.done, 'dead letter')} {_done(verb)}, {left}"
         self._tell(asdict(progress), text + ("; stopped before the end" if progress.stopped else ""), options["format"])
         for error in progress.errors:
             self.stderr.write(error)

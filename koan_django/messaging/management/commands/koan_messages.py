@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import BaseCommand, CommandError
 
 from koan_django.core.exceptions import KoanError
+from koan_django.core.texts import counted
 from koan_django.messaging import handlers, messages
 from koan_django.messaging.contracts import Change, Snapshot, SnapshotError, changes, document
 
@@ -63,7 +64,7 @@ class Command(BaseCommand):
     def _snapshot(self, options: dict[str, Any]) -> None:
         found = Snapshot.of_project()
         found.write(options["file"])
-        self.stderr.write(f"{len(found.contracts)} messages in {options['file']}")
+        self.stderr.write(f"{counted(len(found.contracts), 'message')} in {options['file']}")
 
     def _check(self, options: dict[str, Any]) -> None:
         found = changes(Snapshot.read(options["file"]), Snapshot.of_project())
@@ -80,7 +81,8 @@ class Command(BaseCommand):
             self.stdout.write(f"{'BREAKS' if each.breaking else 'fits  '}  {each}")
         breaking = sum(each.breaking for each in found)
         if breaking:
-            self.stdout.write(f"{breaking} changes break: raise Meta.version and write an upcaster, or take them back")
+            told = counted(breaking, "change breaks", "changes break")
+            self.stdout.write(f"{told}: raise Meta.version and write an upcaster, or take that back")
         elif found:
             self.stdout.write(f"nothing breaks; {file} is not up to date: koan_messages snapshot")
         else:

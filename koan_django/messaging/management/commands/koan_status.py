@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 
 from koan_django.core.redaction import redact_text
+from koan_django.core.texts import counted
 from koan_django.messaging.statistics.status import BusStatus, Status, status
 
 from .koan_handlers import described
@@ -22,7 +24,7 @@ TROUBLED, UNABLE = 1, 2
 class Command(BaseCommand):
     """Exit codes: 0 all is well, 1 something needs attention, 2 the database could not be asked."""
 
-    help = "Shows depths, the outbox, dead letters and handlers, and what of them needs attention."
+    help = "Shows depths, the outbox, dead letters and handlers, and what of them needs attention, with what to do."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--format", choices=("text", "json"), default="text")
@@ -50,7 +52,7 @@ class Command(BaseCommand):
             if bus.pending or bus.parked:
                 lag = f", the oldest due for {bus.lag.total_seconds():.0f} s" if bus.lag else ""
                 self.stdout.write(f"  outbox  {bus.pending} pending{lag}, {bus.parked} parked")
-        self.stdout.write(f"{len(found.handlers)} handlers, {found.dead} dead letters")
+        self.stdout.write(f"{counted(len(found.handlers), 'handler')}, {counted(found.dead, 'dead letter')}")
         for trouble in found.troubles:
             self.stdout.write(f"! {trouble}")
 
@@ -60,6 +62,11 @@ def _plain(found: Status) -> dict[str, Any]:
         "buses": [_plain_bus(bus) for bus in found.buses],
         "handlers": [described(each) for each in found.handlers],
         "dead_letters": found.dead,
+        "leftovers": [asdict(each) for each in found.leftovers],
+        "stopped_partitions": [
+            {"bus": row.bus, "group": row.group, "number": row.number, "alias": row.alias, "message_id": row.message_id}
+            for row in found.stopped
+        ],
         "troubles": found.troubles,
     }
 
@@ -70,6 +77,7 @@ def _plain_bus(bus: BusStatus) -> dict[str, Any]:
         "place": bus.place,
         "error": bus.error,
         "breaker": bus.breaker,
+        "open_breakers": [dict(zip(("name", "state", "why"), each, strict=True)) for each in bus.broken],
         "outbox": {"pending": bus.pending, "lag_seconds": bus.lag.total_seconds(), "parked": bus.parked},
         "groups": [
             {

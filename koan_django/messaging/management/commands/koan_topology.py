@@ -12,6 +12,7 @@ from django.core.management.base import CommandError
 from koan_django.core.commands import AuditedCommand
 from koan_django.core.exceptions import KoanError
 from koan_django.core.redaction import redact, redact_text
+from koan_django.core.texts import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -171,7 +172,7 @@ class Command(AuditedCommand):
             raise CommandError(f"{which} a queue {queue!r}: give its name, and --bus", returncode=UNABLE)
         for target in having:  # one, or the brokers of a list
             done = migrate(target, queue, wait=options["wait"], adopt=options["adopt"], tell=self.stderr.write)
-            moved = f"{done.away} messages were moved away and {done.back} back"
+            moved = f"{counted(done.away, 'message was', 'messages were')} moved away and {done.back} back"
             self.stdout.write(f"{queue}  {target.place}  {moved if done.is_done else 'it is as it is wanted'}")
 
     # export
