@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 
 from . import boot, facts, health
@@ -16,6 +17,8 @@ PERIOD_SECONDS = 10.0
 
 Source = Callable[[], "health.Finding | None"]
 _sources: Registry[Source] = Registry("health source")
+#: Set when somebody does not want to wait for the next report.
+_hurry = threading.Event()
 
 
 def source(name: str) -> Callable[[Source], Source]:
@@ -32,6 +35,11 @@ def remove(name: str) -> None:
     _sources.remove(name)
 
 
+def hurry() -> None:
+    """Have this process report now, if it reports at all: something has changed."""
+    _hurry.set()
+
+
 class Reporter(DatabaseThread):
     """Writes what the sources say as health facts, and what was chosen; takes it back at a clean stop."""
 
@@ -39,11 +47,16 @@ class Reporter(DatabaseThread):
         super().__init__("koan-health")
 
     def work(self) -> None:
-        while True:
+        while not self.stopping.is_set():
+            _hurry.clear()
             self._report()
-            if self.stopping.wait(PERIOD_SECONDS):
-                break
+            _hurry.wait(PERIOD_SECONDS)
         self._retract()
+
+    def stop(self, timeout: float | None = None) -> None:
+        self.stopping.set()
+        hurry()
+        super().stop(timeout)
 
     def _report(self) -> None:
         for ask in _sources:

@@ -11,7 +11,7 @@ Where things live:
 - pausing handlers, and counting what they do: ``control/``
 - dead letters: ``dead/``
 - what stands on a broker: ``provisioning/``
-- what is seen: ``events trail statistics/ examinations panels``
+- what is seen: ``events trail lifecycle signals statistics/ examinations panels``
 - in the database: ``models/ querysets``, and what beat fires: ``tasks``
 - pages: ``admin/``
 - settings, errors, the app itself: ``conf checks exceptions apps``

@@ -15,7 +15,7 @@ class MessagingConfig(KoanAppConfig):
     discovers = ("messages", "handlers")
 
     def ready(self) -> None:
-        from . import checks, choices, examinations, panels, tasks, trail  # noqa: F401  # some register themselves
+        from . import checks, choices, examinations, lifecycle, panels, tasks, trail  # noqa: F401  # some register themselves
         from .statistics import gauges  # noqa: F401  # some register themselves
 
         super().ready()

@@ -64,6 +64,8 @@ class BusOptions:
     provisioning: Provisioning = "create-if-missing"
     #: Other brokers, which take over in this order while the one of ``url`` is away.
     failover: tuple[str, ...] = field(default=(), repr=False)
+    #: As ``management``, of each broker of ``failover`` in its order; without it on the usual port of its host.
+    failover_management: tuple[str, ...] = field(default=(), repr=False)
     prefix: str = "koan"
     #: Whether messages carry the attributes of CloudEvents 1.0 as headers.
     cloudevents: bool = False
@@ -97,8 +99,11 @@ class BusOptions:
             known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
             what = f"no bus has the scheme {self.scheme!r}" if self.scheme else "the URL has no scheme"
             raise ValueError(f"{what}: use {known}{did_you_mean(self.scheme, SCHEMES)}")
-        if self.management and _SCHEME.match(self.management) and not _WEB.match(self.management):
-            raise ValueError("MANAGEMENT must begin with http:// or https://, or with a reference to a secret")
+        for place in (self.management, *self.failover_management):
+            if place and _SCHEME.match(place) and not _WEB.match(place):
+                raise ValueError("MANAGEMENT must begin with http:// or https://, or with a reference to a secret")
+        if self.failover_management and len(self.failover_management) != len(self.failover):
+            raise ValueError("FAILOVER_MANAGEMENT has one place for each broker of FAILOVER, in the same order")
         if self.failover and not {self.scheme, *map(_scheme_of, self.failover)} <= _BROKERS:
             raise ValueError("FAILOVER lists brokers beside a URL that is one: each begins with amqp:// or amqps://")
         if len({self.url, *self.failover}) <= len(self.failover):

@@ -14,7 +14,7 @@ from koan_django.core.exceptions import KoanError
 from koan_django.core.health import Finding
 from koan_django.core.texts import counted
 
-from . import handlers
+from . import handlers, lifecycle
 from .buses import registry
 from .buses.elected import ElectedBus
 from .candidates import VARIABLES
@@ -25,9 +25,12 @@ if TYPE_CHECKING:
 
     from django.db.models import QuerySet
 
+    from koan_django.core.facts import Fact
+
     from .buses.base import Bus
     from .provisioning.targets import Target
 
+CONSUMING, PUBLISHING = "messaging.consuming.", "messaging.publishing."
 #: What waits for longer is a backlog.
 PATIENCE = timedelta(minutes=1)
 
@@ -69,6 +72,33 @@ def _candidates(bus: ElectedBus, name: str) -> Iterator[Finding]:
             yield Finding(found.name, "degraded", found.message, remedy=remedy)
 
 
+@examination("messaging.stages")
+def stages() -> Iterator[Finding]:
+    """Each bus that has handlers is live somewhere, and nobody waits for a broker."""
+    for bus in registry.all_buses():
+        known = lifecycle.of_bus(bus.alias)
+        if handlers.on_bus(bus.alias) and bus.capabilities.shared:
+            yield _consumed(bus.alias, [fact for _, fact in known if fact.subject.startswith(CONSUMING)])
+        for process, fact in known:
+            if fact.subject.startswith(PUBLISHING) and fact.selection == "waiting":
+                text = f"{process} publishes nothing {fact.reason}"
+                remedy = "Start the broker, or correct its URL; messages wait in the outbox meanwhile."
+                yield Finding(f"stage.{bus.alias}.publishing", "degraded", text, remedy=remedy)
+
+
+def _consumed(alias: str, known: list[Fact]) -> Finding:
+    """How far consuming has come, in the process and on the broker where it has come furthest."""
+    name, waiting = f"stage.{alias}", [fact for fact in known if fact.selection != "live"]
+    text = "; ".join(f"{fact.subject.removeprefix(CONSUMING)} is {fact.selection} {fact.reason}" for fact in waiting)
+    if not known:
+        return Finding(name, "degraded", "no process consumes it", remedy="Start a worker.")
+    if not waiting:
+        text = f"live in {counted(len(known), 'place')}, the first {min(each.reason for each in known)}"
+        return Finding(name, "healthy", text)
+    remedy = "Look at what the reason names; the worker tries again by itself."
+    return Finding(name, "unhealthy" if len(waiting) == len(known) else "degraded", text, remedy=remedy)
+
+
 @examination("messaging.topology")
 def topology() -> Iterator[Finding]:
     """What stands on each broker is what the handlers need. A bus whose ``MANAGEMENT`` is empty is not asked."""
@@ -83,7 +113,7 @@ def topology() -> Iterator[Finding]:
 
 
 def _stands(target: Target) -> Iterator[Finding]:
-    name = f"topology.{target.bus}"
+    name = f"topology.{target.label}"
     try:
         found = [change for change in target.plan().changes if change.counts]
     except KoanError as error:

@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from koan_django.core import facts
 from koan_django.core.admin.kit import RecordAdmin
+from koan_django.messaging import lifecycle
 from koan_django.messaging.buses import registry
 from koan_django.messaging.models import ConfiguredBus, RegisteredHandler
 from koan_django.messaging.statistics.status import BusStatus, Status, status
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from koan_django.core.facts import Fact
     from koan_django.messaging.buses.base import Depth
 
+_STAGES = {"live": "healthy", "waiting": "unhealthy"}
 _BREAKERS = {"closed": "healthy", "half-open": "degraded", "open": "unhealthy"}
 
 
@@ -58,8 +60,19 @@ def _shown(bus: BusStatus, found: Status, chosen: Mapping[str, Fact]) -> dict[st
         "status": bus,
         "capabilities": asdict(made.capabilities).items(),
         "fact": chosen.get(f"messaging.bus.{bus.alias}"),
+        "stages": [_stage(*each) for each in lifecycle.of_bus(bus.alias)],
         "breaker_colour": _BREAKERS.get(bus.breaker, "unknown"),
         "groups": [_group(group, depths.get(group), bus, found) for group in sorted(groups)],
+    }
+
+
+def _stage(process: str, fact: Fact) -> dict[str, str]:
+    return {
+        "process": process,
+        "name": fact.subject,
+        "state": fact.selection,
+        "colour": _STAGES.get(fact.selection, "degraded"),
+        "reason": fact.reason,
     }
 
 

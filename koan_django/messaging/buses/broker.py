@@ -18,7 +18,7 @@ from koan_django.core.breaker import BreakerOpenError, breaker
 from koan_django.core.circuits import BreakerPolicy, Permit
 from koan_django.core.stores import STORE_ERRORS
 from koan_django.core.texts import counted
-from koan_django.messaging import events
+from koan_django.messaging import events, lifecycle
 from koan_django.messaging.conf import options
 from koan_django.messaging.envelope import Receipt
 from koan_django.messaging.exceptions import MessagingError, UnroutableError
@@ -86,6 +86,8 @@ class BrokerBus(Bus):
         self._gathering = Gathering(self._asend_all)
         #: When health was told that nothing can be published.
         self._told: float | None = None
+        #: Whether it is known how far this bus has come here.
+        self._is_known = False
 
     @property
     def publisher_state(self) -> str:
@@ -185,6 +187,9 @@ class BrokerBus(Bus):
         What can reach nobody has an error in the place of a receipt. With ``callers`` each message has its own.
         """
         self._tell(next((outcome.reason for outcome in outcomes if outcome.state == "unsent"), ""))
+        if not self._is_known and any(outcome.state not in _SILENT for outcome in outcomes):
+            self._is_known = True
+            lifecycle.move(self, "publishing", "live")
         pairs = list(zip(envelopes, outcomes, strict=True))
         self._note([envelope for envelope, outcome in pairs if outcome.state == "confirmed"])
         kept = [(envelope, outcome) for envelope, outcome in pairs if outcome.state in _KEPT]
@@ -199,7 +204,7 @@ class BrokerBus(Bus):
 
     def _writes_nothing(self, admitted: _Admitted, outcomes: Sequence[Outcome]) -> bool:
         """Whether :meth:`_conclude` has nothing for the database."""
-        quiet = admitted.permit.place is None and self._told is None and options().trail != "all"
+        quiet = admitted.permit.place is None and self._told is None and self._is_known and options().trail != "all"
         return quiet and not any(outcome.state in _KEPT for outcome in outcomes)
 
     def _tell(self, trouble: str) -> None:
@@ -207,10 +212,11 @@ class BrokerBus(Bus):
         now = clock.monotonic()
         with suppress(*STORE_ERRORS):
             if trouble and (self._told is None or now - self._told >= TELL_SECONDS):
-                self._told = now
+                self._told, self._is_known = now, True
+                lifecycle.move(self, "publishing", "waiting", trouble)
                 health.report(f"messaging.publisher.{self.label}", "degraded", trouble)
             elif not trouble and self._told is not None:
-                self._told = None
+                self._told, self._is_known = None, False
                 health.retract([f"messaging.publisher.{self.label}"])
 
     def _note(self, confirmed: Sequence[Envelope]) -> None:

@@ -133,6 +133,7 @@ class DatabaseConsumer(SharingConsumer):
             with self.turn():
                 self.shares.declare()
         self._waker.open(self._rows.db)
+        self.advance("connected")
 
     def shut(self) -> None:
         self._waker.close()

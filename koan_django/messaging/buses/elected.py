@@ -19,6 +19,7 @@ from koan_django.messaging.outgoing import outbox
 from . import registry
 from .base import Bus, Capabilities
 from .database import DatabaseBus
+from .summing import depths_of, with_part
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,11 +30,6 @@ if TYPE_CHECKING:
     from koan_django.messaging.handling.consumer import Consumer
 
     from .base import Depth, Due, Pool
-
-
-def _sum(broker: Depth, rows: Depth | None) -> Depth:
-    """What waits on the broker and in the database together."""
-    return broker if rows is None else replace(broker, waiting=broker.waiting + rows.waiting)
 
 
 class ElectedBus(Bus):
@@ -94,12 +90,17 @@ class ElectedBus(Bus):
             self.database.complete(rows)
 
     def depths(self) -> list[Depth]:
-        found = {each.group: each for each in self.database.depths()}
-        if self.current is not self.database:
-            for each in self.current.depths():
-                found[each.group] = _sum(each, found.get(each.group))
-        return list(found.values())
+        """Of each group on the broker and in the database together; a broker that is away is noted."""
+        current, rows = self.current, {each.group: each for each in self.database.depths()}
+        if current is self.database:
+            return list(rows.values())
+        return [_with_rows(each, rows[each.group]) for each in depths_of(current.place, current)]
 
     def close(self) -> None:
         for made in self._made.values():
             made.close()
+
+
+def _with_rows(broker: Depth, rows: Depth) -> Depth:
+    """What waits on the broker and in the database together. A broker does not say what is in progress."""
+    return replace(with_part(broker, rows, "database"), in_progress=rows.in_progress or -1)

@@ -18,8 +18,9 @@ from koan_django.core.redaction import redact_text
 from koan_django.core.telemetry import emit
 
 from . import registry
-from .base import Capabilities
+from .base import Capabilities, Depth
 from .broker import POLICY, BrokerBus, Outcome
+from .summing import depths_of, untold, with_part
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,10 +46,11 @@ class FailoverBus(BrokerBus):
     capabilities = Capabilities(transactional=False, durable=True, shared=True, ordered=False, priorities=False)
 
     def __init__(self, alias: str, options: BusOptions) -> None:
-        first = replace(options.undivided, failover=())
+        first = replace(options.undivided, failover=(), failover_management=())
         # MANAGEMENT leads to the first broker; an empty one says that none is asked.
-        management = options.management and None
-        others = [replace(first, url=url, management=management) for url in options.failover]
+        usual = [options.management and None] * len(options.failover)
+        places = zip(options.failover, options.failover_management or usual, strict=True)
+        others = [replace(first, url=url, management=management) for url, management in places]
         self.brokers = [_made(alias, each, place) for place, each in enumerate([first, *others])]
         super().__init__(alias, options)  # last: the breaker of the alias is that of all of them together
         self._current = self.brokers[0]
@@ -103,6 +105,22 @@ class FailoverBus(BrokerBus):
         raise errors[0]
 
     @property
+    def publisher_state(self) -> str:
+        return f"{self._current.label}: {self._current.publisher_state}"
+
+    def depths(self) -> list[Depth]:
+        """Of each group on all brokers; one that is away is noted. Raises when none of them answers."""
+        told = {broker: self._asked(broker) for broker in self.brokers}
+        if all(depth.note for found in told.values() for depth in found):
+            self.brokers[-1].depths()  # what keeps it from answering
+        summed = {depth.group: Depth(depth.group, 0, -1) for depth in told[self.brokers[0]]}
+        for broker, found in told.items():
+            for depth in found:
+                known = with_part(summed[depth.group], depth, _name(broker))
+                summed[depth.group] = replace(known, consumers=max(known.consumers, depth.consumers))
+        return list(summed.values())
+
+    @property
     def better(self) -> list[BrokerBus]:
         """The brokers that stand before the current one."""
         return self.brokers[: self.brokers.index(self._current)]
@@ -122,6 +140,13 @@ class FailoverBus(BrokerBus):
         self._record(broker, reason)
         logger.warning("The bus %s publishes to %s: %s", self.alias, broker.label, reason)
         emit("messaging.failover", bus=self.alias, before=before.label, selection=broker.label, reason=reason)
+
+    def _asked(self, broker: BrokerBus) -> list[Depth]:
+        """Nobody waits for a broker that has failed others."""
+        refusal = broker.breaker.refusal()
+        if refusal is not None:
+            return untold(_name(broker), broker, refusal.why or str(refusal))
+        return depths_of(_name(broker), broker)
 
     def _try(self, broker: BrokerBus, envelopes: Sequence[Envelope], delay: timedelta | None) -> list[Outcome]:
         if broker.unreachable:  # this process knows already, and goes on trying by itself
@@ -146,6 +171,11 @@ def _better(before: Outcome, answer: Outcome) -> Outcome:
     if answer.state not in _OPEN:
         return answer
     return answer if before.state == "returned" else before
+
+
+def _name(broker: BrokerBus) -> str:
+    """How a broker is called within its list."""
+    return broker.label.rpartition(".")[2]
 
 
 def _made(alias: str, options: BusOptions, place: int) -> BrokerBus:

@@ -6,15 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from koan_django.core.breaker import breaker
-from koan_django.core.redaction import redact_text
-from koan_django.messaging import handlers
 from koan_django.messaging.conf import QUEUES, place_of
 from koan_django.messaging.exceptions import MessagingError
 from koan_django.messaging.handling.fairness import consumers_of
 
 from .amqp import AmqpBus
-from .base import Depth
 from .broker import POLICY, BrokerBus, Outcome
+from .summing import depths_of, with_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from koan_django.messaging.envelope import Envelope, Receipt
     from koan_django.messaging.handling.consumer import Consumer
 
-    from .base import Due, Pool
+    from .base import Depth, Due, Pool
 
 
 class TenantsBus(BrokerBus):
@@ -96,8 +94,8 @@ class TenantsBus(BrokerBus):
         """Of each group everywhere; a tenant's broker that does not answer is noted, and the others are told."""
         found = {depth.group: depth for depth in self.shared.depths()}
         for name, broker in self.own.items():
-            for depth in _depths(name, broker):
-                found[depth.group] = _sum(found[depth.group], depth, name)
+            for depth in depths_of(name, broker):
+                found[depth.group] = with_part(found[depth.group], depth, name)
         return list(found.values())
 
     def probe(self) -> None:
@@ -134,17 +132,3 @@ def _made(alias: str, options: BusOptions, name: str) -> AmqpBus:
 def _aside(outcome: Outcome) -> Outcome:
     """For the relay, a broker that does not answer has refused: it goes on with the messages of others."""
     return replace(outcome, state="refused") if outcome.state in ("unsent", "unknown") else outcome
-
-
-def _depths(name: str, broker: AmqpBus) -> list[Depth]:
-    try:
-        return broker.depths()
-    except Exception as error:  # whatever it is, it is what the page has to say
-        note = redact_text(f"{name}: {type(error).__name__}: {error}")
-        return [Depth(group, 0, -1, 0, note) for group in handlers.on_bus(broker.alias)]
-
-
-def _sum(depth: Depth, own: Depth, name: str) -> Depth:
-    note = "; ".join(filter(None, [depth.note, own.note]))
-    sections = {**depth.sections, name: own.waiting}
-    return replace(depth, waiting=depth.waiting + own.waiting, note=note, sections=sections)

@@ -22,7 +22,7 @@ from koan_django.core import faults, health
 from koan_django.core.redaction import redact_text
 from koan_django.core.telemetry import emit, span
 from koan_django.core.threads import DatabaseThread
-from koan_django.messaging import events, handlers
+from koan_django.messaging import events, handlers, lifecycle
 from koan_django.messaging.buses.base import Batch
 from koan_django.messaging.control.gate import HELD, Gate
 from koan_django.messaging.control.tallying import Tally
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from koan_django.core.circuits import Permit
     from koan_django.messaging.buses.base import Bus, Pool
     from koan_django.messaging.envelope import Delivery
+    from koan_django.messaging.lifecycle import State
 
     from .limits import Limits, Overdue
 
@@ -173,6 +174,7 @@ class Consumer(DatabaseThread):
 
     def work(self) -> None:
         backoff = MIN_BACKOFF_SECONDS
+        self.advance("registered")
         while not self._is_over():
             began = self._moved = time.monotonic()
             try:
@@ -181,6 +183,7 @@ class Consumer(DatabaseThread):
                 self.consuming, self.has_begun, self.error = True, True, ""
                 logger.info("Consuming the bus %s: %s", self.bus.label, ", ".join(sorted(self.groups)))
                 emit("messaging.live", bus=self.bus.alias, broker=self.bus.label)
+                self.advance("live")
                 self._loop()
             except Exception as error:
                 self._note(error)
@@ -489,13 +492,19 @@ class Consumer(DatabaseThread):
         self.give_back([delivery for batch in self._again for delivery in batch.deliveries])
         self._again.clear()
 
+    def advance(self, state: State, reason: str = "") -> None:
+        """Say how far this bus has come."""
+        with self.turn():
+            lifecycle.move(self.bus, "consuming", state, reason)
+
     def _note(self, error: Exception) -> None:
         self.has_begun = self.has_begun or not isinstance(error, BusUnavailableError)
         text = redact_text(f"{type(error).__name__}: {error}")
         if text != self.error:
             logger.warning("The bus %s is not consumed: %s; trying again", self.bus.label, text)
             emit("messaging.lost", bus=self.bus.alias, broker=self.bus.label, reason=text)
-        self.error = text
+            self.error = text
+            self.advance("waiting", text)
 
     # what settling has in common
 

@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One virtual host of a bus, and what must stand there."""
+    """One virtual host of a bus, and what must stand there. ``label`` tells it from the others of its bus."""
 
     bus: str
     options: BusOptions
     wanted: Topology = field(repr=False)
     place: str = ""
+    label: str = ""
 
     @property
     def url(self) -> str:
@@ -77,4 +78,4 @@ def of_bus(bus: Bus) -> list[Target]:
     """Return the virtual hosts of one bus; other buses than RabbitMQ's have none."""
     if isinstance(bus, FailoverBus | TenantsBus):
         return [target for broker in bus.brokers for target in of_bus(broker)]
-    return [Target(bus.alias, bus.options, bus.topology(), bus.place)] if isinstance(bus, AmqpBus) else []
+    return [Target(bus.alias, bus.options, bus.topology(), bus.place, bus.label)] if isinstance(bus, AmqpBus) else []

@@ -16,6 +16,7 @@ from koan_django.core import boot, facts, health
 from koan_django.core.election import Election, proclaim
 from koan_django.core.telemetry import emit
 from koan_django.core.threads import DatabaseThread
+from koan_django.messaging import lifecycle
 from koan_django.messaging.buses import registry
 from koan_django.messaging.candidates import DATABASE, VARIABLES
 from koan_django.messaging.conf import BusOptions
@@ -81,7 +82,11 @@ class Elector(DatabaseThread):
             return
         selected = result.selected
         if selected is not None and selected.name in self.bus.candidates:
-            self._consumer = self._adopt(self.bus.broker(selected.name))
+            broker = self.bus.broker(selected.name)
+            if self._elected != selected.name:
+                with self.turn():
+                    lifecycle.move(broker, "consuming", "elected", f"{selected.origin}, priority {selected.priority}")
+            self._consumer = self._adopt(broker)
             self._wait_for(self._consumer)
         before, self._result = self._elected, result
         facts.record(result.fact(self.bus.subject))

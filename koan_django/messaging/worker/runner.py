@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from koan_django.core import reporter
 from koan_django.core.telemetry import emit
-from koan_django.messaging import handlers, requirements
+from koan_django.messaging import handlers, lifecycle, requirements
 from koan_django.messaging.buses import registry
 from koan_django.messaging.buses.broker import BrokerBus
 from koan_django.messaging.buses.elected import ElectedBus
@@ -96,6 +96,7 @@ class BusRunner:
         threads: list[Thread] = [*self.samplers, *self.electors, *self.standbys, *self.relays, *self.consumers]
         for thread in threads:
             _stop(thread)
+        lifecycle.forget(consumer.bus for consumer in self.consumers)
 
 
 def _start(thread: Thread) -> None:

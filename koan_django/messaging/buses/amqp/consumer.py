@@ -107,6 +107,8 @@ class AmqpConsumer(SharingConsumer):
 
     def open(self) -> None:
         self._link.connect()
+        if not self.consuming:
+            self.advance("connected")
         self._renew_by = 0.0
         self.suspended = False
         groups = handlers.on_bus(self.bus.alias)

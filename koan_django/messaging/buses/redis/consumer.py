@@ -66,6 +66,7 @@ class RedisConsumer(Consumer):
 
     def open(self) -> None:
         self.bus.server.examine()
+        self.advance("connected")
         for group, members in handlers.on_bus(self.bus.alias).items():
             bindings.bind(self.bus.server, self.bus.names, group, [member.binding for member in members])
         with self.bus.server.answering():

@@ -68,7 +68,13 @@ class Command(AuditedCommand):
         )
 
     def _add_bus(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--bus", action="append", default=[], dest="buses", help="this bus; may be repeated")
+        parser.add_argument(
+            "--bus",
+            action="append",
+            default=[],
+            dest="buses",
+            help="this bus, or one broker of it such as main.failover-1; may be repeated",
+        )
 
     def handle(self, *args: Any, verb: str, **options: Any) -> None:
         try:
@@ -87,8 +93,8 @@ class Command(AuditedCommand):
     def _targets(self, buses: list[str]) -> list[Target]:
         from koan_django.messaging.provisioning.targets import targets
 
-        found = [target for target in targets() if not buses or target.bus in buses]
-        lacking = sorted(set(buses) - {target.bus for target in found})
+        found = [target for target in targets() if not buses or {target.bus, target.label} & set(buses)]
+        lacking = sorted(set(buses) - {name for target in found for name in (target.bus, target.label)})
         if lacking or not found:
             which = f"the bus {lacking[0]!r} is" if lacking else "no bus is"
             raise CommandError(f"{which} on RabbitMQ: there is no topology", returncode=UNABLE)
@@ -110,7 +116,7 @@ class Command(AuditedCommand):
     def _tell(self, target: Target, made: Plan, *, quiet: bool) -> None:
         if quiet and not made.changes:
             return
-        self.stdout.write(f"{target.bus}  {target.place}  ({made.standing.broker})")
+        self.stdout.write(f"{target.label}  {target.place}  ({made.standing.broker})")
         rows = [_row(change) for change in made.changes]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)] if rows else []
         for row in rows:
@@ -138,15 +144,15 @@ class Command(AuditedCommand):
             done = apply(target, force=options["force"], adopt=options["adopt"])
             for word, identities in (("removed", done.removed), ("made", done.made), ("adopted", done.adopted)):
                 for identity in identities:
-                    self.stdout.write(f"{target.bus}  {word} {identity.kind} {identity}")
+                    self.stdout.write(f"{target.label}  {word} {identity.kind} {identity}")
             for text in done.refused:
-                self.stderr.write(f"{target.bus}  left {redact_text(text)}")
+                self.stderr.write(f"{target.label}  left {redact_text(text)}")
             left = [change for change in done.left if change.counts]
             for change in left:
-                self.stderr.write(f"{target.bus}  left {redact_text(str(change))}: {_mended(change)}")
+                self.stderr.write(f"{target.label}  left {redact_text(str(change))}: {_mended(change)}")
             differs = differs or bool(done.refused or left)
             counts = f"{len(done.made)} made, {len(done.removed)} removed, {len(done.refused) + len(left)} left"
-            self.stdout.write(f"{target.bus}  {counts}")
+            self.stdout.write(f"{target.label}  {counts}")
         if differs:
             raise SystemExit(DIFFERENT)
 
@@ -156,7 +162,7 @@ class Command(AuditedCommand):
         if not doomed or not interactive or target.options.provisioning == "force-recreate":
             return
         for change in doomed:
-            self.stdout.write(f"{target.bus}  {redact_text(str(change))}")
+            self.stdout.write(f"{target.label}  {redact_text(str(change))}")
         if not sys.stdin.isatty() or input("Make anew or remove these? [yes/no] ") != "yes":
             raise CommandError("nothing was changed: confirm it, or give --no-input", returncode=UNABLE)
 
@@ -207,6 +213,7 @@ def _row(change: Change) -> tuple[str, ...]:
 def _told(target: Target, made: Plan) -> dict[str, Any]:
     return {
         "bus": target.bus,
+        "label": target.label,
         "place": target.place,
         "broker": made.standing.broker,
         "vhost": made.standing.vhost,
