@@ -170,7 +170,7 @@ def test_dead_letters_without_a_place_are_named(use_vhost: Callable[..., Any], w
             return [change.detail for change in target().plan().changes if change.drift == "stuck"]
 
         (text,) = wait_until(stuck, 30, "the broker to count what is stuck")
-    assert f"1 messages cannot be dead-lettered to '{bus.names.dead('billing')}'" in text
+    assert f"1 message cannot be dead-lettered to '{bus.names.dead('billing')}'" in text
     assert run("verify")[0] == 2
 
 

@@ -13,9 +13,10 @@ from koan_django.core.texts import counted
 from koan_django.messaging.exceptions import TopologyError
 
 from . import ownership
-from .declaring import Declarer, linked
+from .declaring import Declarer, linked, take_turn
 from .identities import Identity, identity_of, parts_of
 from .plans import Change
+from .ways import Ways
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,6 +50,9 @@ def apply(target: Target, *, force: bool = False, adopt: bool = False) -> Applie
     plan = target.plan()
     with linked(target.url) as link:
         same_broker(link, plan.standing)
+        if force:
+            take_turn(link, target.options.prefix)
+            plan = target.plan()  # the one before may have changed it
         return _Work(target, plan, Declarer(link)).run(force=force, adopt=adopt)
 
 
@@ -71,6 +75,7 @@ class _Work:
         self._parts = {identity_of(part): part for part in parts_of(target.wanted)}
         self._bindings = {identity_of(each): each for each in plan.standing.bindings}
         self._owned = ownership.owned(*self._where)
+        self._ways = Ways(plan.standing)
         self._done = Applied()
 
     def run(self, *, force: bool, adopt: bool) -> Applied:
@@ -125,12 +130,17 @@ class _Work:
 
     def _remove(self, change: Change) -> None:
         identity = change.identity
-        refusal = self._delete(identity)
+        refusal = self._awaited(identity) or self._delete(identity)
         if refusal:
             self._done.refused.append(f"{identity.kind} {identity}: {refusal}")
             return
         ownership.forget(*self._where, [identity])
         self._done.removed.append(identity)
+
+    def _awaited(self, identity: Identity) -> str:
+        """What forbids to remove something that nobody wants: the messages that are yet to come through it."""
+        waiting = self._ways.waiting_before(identity)
+        return f"messages that wait in {', '.join(waiting)} come through it: wait until they have" if waiting else ""
 
     def _make_anew(self, change: Change) -> None:
         identity = change.identity

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from amqp.exceptions import AccessRefused, ChannelError
+from amqp.exceptions import AccessRefused, AMQPError, ChannelError, NotFound, ResourceLocked
 
+from koan_django.core.redaction import redact_text
 from koan_django.messaging.buses.amqp.link import Link
+from koan_django.messaging.buses.amqp.names import Names
 from koan_django.messaging.buses.amqp.topology import Binding, Exchange, Queue, declare
+from koan_django.messaging.exceptions import BusUnavailableError, TopologyError
 
 from .identities import topology_of_parts
 
@@ -16,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from .identities import Part
+
+#: For whoever changes the topology now to end; the broker takes a moment to notice a process that was killed.
+TURN_SECONDS = 5.0
 
 
 class Declarer:
@@ -50,8 +57,11 @@ class Declarer:
         return ""
 
     def counts(self, queue: str) -> tuple[int, int]:
-        """Return how many messages are ready in a queue, and how many consumers it has."""
-        found = self.channel.queue_declare(queue, passive=True)
+        """Return how many messages are ready in a queue, and how many consumers it has; none where it is gone."""
+        try:
+            found = self.channel.queue_declare(queue, passive=True)
+        except NotFound:
+            return 0, 0
         return int(found.message_count), int(found.consumer_count)
 
     def unbind(self, binding: Binding) -> str:
@@ -89,5 +99,30 @@ def linked(url: str) -> Iterator[Link]:
     try:
         link.connect()
         yield link
+    except (AMQPError, OSError) as error:
+        raise BusUnavailableError(
+            "the work on the broker was interrupted",
+            why=redact_text(f"{type(error).__name__}: {error}"),
+            fix="No message is lost: call it again, and it goes on with what stands there then.",
+        ) from error
     finally:
         link.close()
+
+
+def take_turn(link: Link, prefix: str) -> None:
+    """Have what stands for ``prefix`` to oneself until the link is closed: a queue that only one connection may have.
+
+    Nothing stays behind when the process is killed. Raises :class:`TopologyError` while somebody else has it.
+    """
+    end = time.monotonic() + TURN_SECONDS
+    while True:
+        try:
+            link.channel().queue_declare(Names(prefix).turn, exclusive=True, auto_delete=False)
+            return
+        except ResourceLocked as error:
+            if time.monotonic() > end:
+                raise TopologyError(
+                    f"somebody else is removing or migrating what stands for {prefix!r}",
+                    fix="Nothing was changed: call it again when that has ended.",
+                ) from error
+        time.sleep(0.2)

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING
 from koan_django.core import faults
 from koan_django.core.texts import counted
 from koan_django.messaging.buses.amqp.topology import NEVER, Binding, Queue
-from koan_django.messaging.exceptions import TopologyError
+from koan_django.messaging.exceptions import InspectionError, TopologyError
 
 from . import ownership
 from .applying import same_broker
-from .declaring import Declarer, linked
+from .declaring import Declarer, linked, take_turn
 from .identities import identity_of, parts_of
 from .moving import Mover
 from .plans import MIGRATING
@@ -67,19 +67,26 @@ def migrate(
     if wanted is None:
         names = ", ".join(sorted({each.name for each in target.wanted.queues}))
         raise TopologyError(f"the bus {target.bus!r} needs no queue {queue!r}", why=f"its queues are: {names}")
-    plan = target.plan()
+    with linked(target.url) as link:
+        take_turn(link, target.options.prefix)
+        plan = target.plan()
+        same_broker(link, plan.standing)
+        return _migrated(target, plan, wanted, link, wait=wait, adopt=adopt, tell=tell)
+
+
+def _migrated(
+    target: Target, plan: Plan, wanted: Queue, link: Link, *, wait: float, adopt: bool, tell: Callable[[str], None]
+) -> Migrated:
     changes = [each for each in plan.changes if each.remedy == "migrate" and each.identity == identity_of(wanted)]
     if not changes:
         return Migrated()
     is_old = any(change.drift in ("type", "different") for change in changes)
     if is_old and not adopt and not any(change.owned for change in changes):
         raise TopologyError(
-            f"the queue {queue!r} is not on record as ours",
+            f"the queue {wanted.name!r} is not on record as ours",
             fix="Give --adopt if it is all the same, or have it changed by whoever made it.",
         )
-    with linked(target.url) as link:
-        same_broker(link, plan.standing)
-        return _Migration(target, plan, wanted, link, tell).run(is_old=is_old, wait=wait)
+    return _Migration(target, plan, wanted, link, tell).run(is_old=is_old, wait=wait)
 
 
 class _Migration:
@@ -171,17 +178,23 @@ class _Migration:
         if name == self._temporary.name:  # nobody else knows it, and it dead-letters nothing
             return self._declarer.counts(name) == (0, 0)
         end = time.monotonic() + COUNT_SECONDS
+        why = ""
         while time.monotonic() < end:
             ready, consumers = self._declarer.counts(name)
             if consumers:
                 self._refuse_consumers(name, "it is consumed")
             if ready:
                 return False
-            found = self._target.inspect().queues.get(name)
-            if found is None or (found.messages == 0 and not found.stuck):
-                return self._declarer.counts(name) == (0, 0)
+            try:
+                found = self._target.inspect().queues.get(name)
+            except InspectionError as error:  # it may be back in a moment, and half a migration is no place to end
+                why = str(error)
+            else:
+                why = "it holds messages that nobody can take: somebody has them, or they cannot die"
+                if found is None or (found.messages == 0 and not found.stuck):
+                    return self._declarer.counts(name) == (0, 0)
             time.sleep(0.5)
-        raise self._stopped(name, "it holds messages that nobody can take: somebody has them, or they cannot die")
+        raise self._stopped(name, why)
 
     def _refuse_consumers(self, name: str, refusal: str) -> None:
         consumers = self._declarer.counts(name)[1]

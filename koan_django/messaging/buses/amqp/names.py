@@ -61,5 +61,10 @@ class Names:
         return f"{self.prefix}.orphans"
 
     @property
+    def turn(self) -> str:
+        """The queue of whoever removes or migrates something: no group and no tenant has an empty name."""
+        return f"{self.prefix}..turn"
+
+    @property
     def _section(self) -> str:
         return f".{self.section}" if self.section else ""
