@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from django.utils import timezone
 
-from koan_django.core import effective, facts, reporter
+from koan_django.core import conf, effective, facts, reporter
 from koan_django.core.facts import Alternative, Fact
 from koan_django.core.redaction import redact_text
 
@@ -81,6 +81,12 @@ def forget(buses: Iterable[Bus]) -> None:
     """Drop the stages of buses that this process consumes no longer."""
     for bus in buses:
         _stages.pop(("consuming", bus.label), None)
+
+
+@conf.on_reset
+def reset() -> None:
+    """Forget everything: the settings changed."""
+    _stages.clear()
 
 
 def of_bus(alias: str) -> list[tuple[str, Fact]]:

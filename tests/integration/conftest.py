@@ -71,10 +71,22 @@ class Live:
         self, *options: str, pool: str = "prefork", size: int = 2, says: str = "Consuming the bus main"
     ) -> Process:
         """Start a worker and wait until it consumes."""
+        return self.workers(1, *options, pool=pool, size=size, says=says)[0]
+
+    def workers(
+        self, count: int, *options: str, pool: str = "prefork", size: int = 2, says: str = "Consuming the bus main"
+    ) -> list[Process]:
+        """Start several workers at once and wait until all of them consume."""
+        made = [self._start(count, *options, pool=pool, size=size) for count in range(1, count + 1)]
+        for worker in made:
+            worker.expect(says, timeout=60)
+        return made
+
+    def _start(self, number: int, *options: str, pool: str, size: int) -> Process:
         argv = [sys.executable, "-m", "celery", "-A", "tests.integration.project.celery", "worker", "-l", "info"]
-        made = self._process("worker", [*argv, "-P", pool, "-c", str(size), *options], env=self.env, cwd=ROOT)
+        name = ["-n", f"w{number}@%h"]
+        made = self._process("worker", [*argv, "-P", pool, "-c", str(size), *name, *options], env=self.env, cwd=ROOT)
         self._workers.append(made)
-        made.expect(says, timeout=60)
         return made
 
     def calls(self) -> list[tuple[int, int, int]]:
@@ -115,9 +127,10 @@ def live(tmp_path: Path, process: StartProcess, transactional_db: None) -> Itera
 
 def _declare(project: Any) -> None:
     from koan_django.messaging import handler
-    from tests.integration.project.messages import LockingTrouble, LongWork, Trouble, Work
+    from tests.integration.project.messages import Fragile, LockingTrouble, LongWork, Trouble, Work
 
     handler(Work, group="work", name="live.work")(project.work)
     handler(LongWork, group="long", name="live.long", atomic=False)(project.long_work)
+    handler(Fragile, group="fragile", name="live.fragile", max_attempts=50, breaker=project.BREAKER)(project.fragile)
     handler(Trouble, group="trouble", name="live.trouble", atomic=False, **project.LIMITS)(project.trouble)
     handler(LockingTrouble, group="locking", name="live.locking", **project.LIMITS)(project.locking_trouble)

@@ -4,15 +4,18 @@ import os
 import signal
 import time
 import uuid
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import Group
 
+from koan_django.core.circuits import BreakerPolicy
 from koan_django.messaging import Context, handler
 
 from . import troubles
-from .messages import LockingTrouble, LongWork, Trouble, Work
+from .messages import Fragile, LockingTrouble, LongWork, Trouble, Work
 
 
 def do(message: Work | LongWork, context: Context) -> None:
@@ -24,8 +27,6 @@ def do(message: Work | LongWork, context: Context) -> None:
 
 
 def note(line: str) -> None:
-    from django.conf import settings
-
     folder: Path = settings.ROOT
     with (folder / "calls.txt").open("a") as calls:
         calls.write(f"{line}\n")
@@ -39,6 +40,18 @@ def work(message: Work, context: Context) -> None:
 @handler(LongWork, group="long", name="live.long", atomic=False)
 def long_work(message: LongWork, context: Context) -> None:
     do(message, context)
+
+
+#: Two failures in whichever worker are enough.
+BREAKER = BreakerPolicy(failures=2, open_for=timedelta(seconds=1), max_open=timedelta(seconds=2))
+
+
+@handler(Fragile, group="fragile", name="live.fragile", max_attempts=50, breaker=BREAKER)
+def fragile(message: Fragile, context: Context) -> None:
+    note(f"{message.number} {context.attempt} {os.getpid()}")
+    if (settings.ROOT / "broken").exists():
+        raise OSError("the service is away")
+    Group.objects.create(name=f"{message.number} {uuid.uuid4().hex}")
 
 
 def be_trouble(message: Trouble | LockingTrouble, context: Context) -> None:

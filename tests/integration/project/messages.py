@@ -25,6 +25,15 @@ class LongWork(Message):
         alias = "live.long"
 
 
+class Fragile(Message):
+    """Work that fails as long as there is a file called ``broken`` in the folder of the project."""
+
+    number: int
+
+    class Meta:
+        alias = "live.fragile"
+
+
 class Trouble(Message):
     """What a handler is to do that no handler should: a function of ``troubles``, in the first ``times`` attempts."""
 
