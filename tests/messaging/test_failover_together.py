@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import pytest
 
+from koan_django.core import facts
 from koan_django.core.circuits import BreakerPolicy
 from koan_django.messaging import examinations, send_many
 from koan_django.messaging.buses.failover import FailoverBus
@@ -168,6 +169,10 @@ def test_a_pause_holds_on_the_standby_and_on_the_first_broker_when_it_is_back(
         before.shut()
         before.cut()
         wait_until(lambda: finding(runner).status == "degraded", 30, "the first broker to be missed")
+        facts.publish()
+        stage = next(each for each in examinations.stages() if each.name == "stage.main")
+        assert stage.status == "degraded"  # the other is live
+        assert "main.primary is waiting since" in stage.message
         wait_until(lambda: StockMoved("x", 2).send().state == "published" and on(bus, "main.failover-1"), 30, "it")
         assert {receipt.state for receipt in send_many([StockMoved(key, 2) for key in KEYS])} == {"published"}
         before.open()

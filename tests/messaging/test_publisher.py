@@ -230,16 +230,18 @@ def test_a_cut_connection_leaves_unknown_what_was_written_and_the_next_message_g
     assert answers(publisher, ("", good)) == ["confirmed"]
 
 
-def test_a_time_limit_may_end_a_caller_who_is_publishing_and_the_publisher_goes_on(
-    make: Callable[..., Publisher], proxy: Proxy, through: str, wire: Wire
-) -> None:
-    """A signal raises in the main thread wherever that is, in the middle of a frame too."""
+class TooLong(Exception):
+    """Nobody else's."""
 
-    class TooLong(Exception):
-        pass
+
+@pytest.mark.parametrize("error", [TooLong, TimeoutError, ConnectionResetError], ids=lambda error: error.__name__)
+def test_a_time_limit_may_end_a_caller_who_is_publishing_and_the_publisher_goes_on(
+    make: Callable[..., Publisher], proxy: Proxy, through: str, wire: Wire, error: type[Exception]
+) -> None:
+    """A signal raises in the main thread wherever that is, in the middle of a frame too, and what it likes."""
 
     def on_alarm(number: int, frame: object) -> None:
-        raise TooLong
+        raise error
 
     good = wire.queue("good")
     publisher = make(through, confirm=20)
@@ -249,7 +251,7 @@ def test_a_time_limit_may_end_a_caller_who_is_publishing_and_the_publisher_goes_
         for _ in range(3):
             proxy.pause("down")
             threading.Timer(0.2, signal.pthread_kill, [threading.get_ident(), signal.SIGALRM]).start()
-            with pytest.raises(TooLong):
+            with pytest.raises(error):
                 states(publisher, ("", good))
             proxy.resume()
             assert answers(publisher, ("", good)) == ["confirmed"]

@@ -54,13 +54,19 @@ FRAME_OVERHEAD = 2048
 _UNWRITABLE = (FrameSyntaxError, struct.error, UnicodeError, TypeError)
 
 
-#: Where the errors of a connection are at home. Any other was raised by a signal in the middle of something.
-_HOMES = frozenset({"amqp", "builtins", "koan_django", "kombu", "socket", "ssl", "struct", "vine"})
+#: Whose code raises the errors of a connection. Any other code runs by a signal in the middle of something.
+_HOMES = frozenset({"amqp", "koan_django", "kombu", "selectors", "socket", "ssl", "vine"})
 
 
 def _is_of_connection(error: BaseException) -> bool:
     """Whether ``error`` says that the connection failed, and not that the caller is to stop, as by a time limit."""
-    return isinstance(error, Exception) and type(error).__module__.partition(".")[0] in _HOMES
+    if not isinstance(error, Exception):
+        return False
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__", ""))
+    return where.partition(".")[0] in _HOMES
 
 
 class _Answers:
