@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from . import hints
 from .context import correlation, tenant
 from .redaction import redact, redact_text
+from .texts import one_line
 
 if TYPE_CHECKING:
     from .telemetry import Event
@@ -59,11 +60,11 @@ def log_event(event: Event) -> None:
     logger = _logger_of(event.name)
     if not logger.isEnabledFor(level):
         return
-    words = [f"{key}={redact(value, key)!s}" for key, value in event.metadata.items()]
+    words = [f"{key}={one_line(redact(value, key))}" for key, value in event.metadata.items()]
     if event.duration is not None:
         words.append(f"duration_ms={event.duration * 1000:.1f}")
     if event.error is not None:
-        words.append(f"error={type(event.error).__name__}: {redact(str(event.error))}")
+        words.append(f"error={type(event.error).__name__}: {one_line(redact(str(event.error)))}")
         hint = hints.explain(event.error)
         if hint is not None:
             words.append(f"hint={hint.advice()}")

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from django.db import InterfaceError, OperationalError, router, transaction
 
-from koan_django.core.texts import counted
+from koan_django.core.redaction import redact_text
+from koan_django.core.texts import counted, one_line
 from koan_django.messaging import events
 from koan_django.messaging.dead.deadletters import dead_letter
 
@@ -36,7 +37,7 @@ def bury(bus: str, turn: Turn, dead: Sequence[tuple[Delivery, Verdict]]) -> tupl
             each = [bury(bus, turn, [pair]) for pair in dead]
             written = [delivery for deliveries, _ in each for delivery in deliveries]
             return written, next((trouble for _, trouble in each if trouble), "")
-        return [], f"{counted(len(dead), 'dead letter')} cannot be written: {error}"
+        return [], f"{counted(len(dead), 'dead letter')} cannot be written: {one_line(redact_text(str(error)))}"
     return [delivery for delivery, _ in dead], ""
 
 

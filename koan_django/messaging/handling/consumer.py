@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from koan_django.core import faults, health
 from koan_django.core.redaction import redact_text
 from koan_django.core.telemetry import emit, span
+from koan_django.core.texts import one_line
 from koan_django.core.threads import DatabaseThread
 from koan_django.messaging import events, handlers, lifecycle
 from koan_django.messaging.buses.base import Batch
@@ -217,7 +218,7 @@ class Consumer(DatabaseThread):
         """Log each call that is over its time limit and goes on, once. Children end theirs."""
         late = set(overdue(self.bus.alias))
         for each in late - self._told:
-            logger.warning("%s; this pool cannot end it", each)
+            logger.warning("%s; this pool cannot end it", one_line(each))
         self._told = late
 
     def _look_around(self) -> None:
@@ -499,7 +500,7 @@ class Consumer(DatabaseThread):
 
     def _note(self, error: Exception) -> None:
         self.has_begun = self.has_begun or not isinstance(error, BusUnavailableError)
-        text = redact_text(f"{type(error).__name__}: {error}")
+        text = one_line(redact_text(f"{type(error).__name__}: {error}"))
         if text != self.error:
             logger.warning("The bus %s is not consumed: %s; trying again", self.bus.label, text)
             emit("messaging.lost", bus=self.bus.alias, broker=self.bus.label, reason=text)

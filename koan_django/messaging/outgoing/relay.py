@@ -19,6 +19,7 @@ from koan_django.core.exceptions import LeaseLostError
 from koan_django.core.leases import NamedLease, acquire
 from koan_django.core.redaction import redact_text
 from koan_django.core.telemetry import span
+from koan_django.core.texts import one_line
 from koan_django.core.threads import DatabaseThread
 from koan_django.messaging import events
 
@@ -210,7 +211,7 @@ class Relay(DatabaseThread):
                 self._held.release()
 
     def _note(self, trouble: str) -> None:
-        trouble = redact_text(trouble)
+        trouble = one_line(redact_text(trouble))
         if trouble and trouble != self.error:
             logger.warning("The outbox of %s is not published: %s; trying again", self.bus.alias, trouble)
         self.error = trouble

@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from koan_django.core import doctor, effective
 from koan_django.core.doctor import WORDS
-from koan_django.core.texts import counted
+from koan_django.core.texts import counted, one_line
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -68,9 +68,9 @@ class Command(BaseCommand):
 
     def _write_text(self, findings: list[Finding], code: int) -> None:
         for each in findings:
-            self.stdout.write(f"{WORDS[each.status]:<8} {each.name:<32} {each.message}".rstrip())
+            self.stdout.write(f"{WORDS[each.status]:<8} {each.name:<32} {one_line(each.message)}".rstrip())
             if each.remedy:
-                self.stdout.write(f"{'':<8} {'':<32} {each.remedy}")
+                self.stdout.write(f"{'':<8} {'':<32} {one_line(each.remedy)}")
         counts = Counter(WORDS[each.status] for each in findings)
         self.stdout.write(
             f"{counts['ok']} ok, {counted(counts['warning'], 'warning')}, {counted(counts['error'], 'error')}"

@@ -16,6 +16,8 @@ from amqp.basic_message import Message
 from amqp.exceptions import FrameSyntaxError
 from amqp.serialization import loads
 
+from koan_django.core.texts import one_line
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -93,7 +95,7 @@ def _with_good_headers(payload: bytes) -> bytes | None:
         return None
     if not _is_decodable(found):
         return None
-    logger.warning("A message arrives without the headers %s: they cannot be decoded", ", ".join(dropped))
+    logger.warning("A message arrives without the headers %s: they cannot be decoded", one_line(", ".join(dropped)))
     return found
 
 

@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from koan_django.core.commands import AuditedCommand
-from koan_django.core.texts import counted
+from koan_django.core.texts import counted, one_line
 from koan_django.messaging.dead import deadletters, replaying
 from koan_django.messaging.dead.editing import edited
 from koan_django.messaging.dead.replaying import Progress, Selection
@@ -115,9 +115,8 @@ class Command(AuditedCommand):
                 self.stdout.write(json.dumps(row, default=str))
             else:
                 first = row["error"].partition("\n")[0][:100]
-                self.stdout.write(
-                    f"{row['id']}  {row['dead_at']:%Y-%m-%d %H:%M:%S}  {row['group']}  {row['alias']}  {first}"
-                )
+                words = f"{row['id']}  {row['dead_at']:%Y-%m-%d %H:%M:%S}  {row['group']}  {row['alias']}  {first}"
+                self.stdout.write(one_line(words))
 
     def _causes(self, chosen: Selection, options: dict[str, Any]) -> None:
         found = replaying.causes(chosen)[: options["limit"]]
@@ -126,7 +125,8 @@ class Command(AuditedCommand):
             return
         for each in found:
             first = each.example.partition("\n")[0][:100]
-            self.stdout.write(f"{each.count}  {each.fingerprint}  {each.group}  {each.handler or '-'}  {first}")
+            words = f"{each.count}  {each.fingerprint}  {each.group}  {each.handler or '-'}  {first}"
+            self.stdout.write(one_line(words))
 
     def _change(self, verb: str, chosen: Selection, options: dict[str, Any]) -> None:
         if chosen.is_everything and not options["all"]:
@@ -151,7 +151,7 @@ class Command(AuditedCommand):
         text = f"{counted(progress.done, 'dead letter')} {_done(verb)}, {left}"
         self._tell(asdict(progress), text + ("; stopped before the end" if progress.stopped else ""), options["format"])
         for error in progress.errors:
-            self.stderr.write(error)
+            self.stderr.write(one_line(error))
         if progress.failed or progress.stopped:
             raise SystemExit(LEFT)
 

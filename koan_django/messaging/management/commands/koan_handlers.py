@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import CommandError
 
 from koan_django.core.commands import AuditedCommand
+from koan_django.core.texts import one_line
 from koan_django.messaging.control import pausing
 from koan_django.messaging.control.standing import Standing, standings
 from koan_django.messaging.exceptions import MessagingError
@@ -59,7 +60,8 @@ class Command(AuditedCommand):
             row = each.row
             did = ", ".join(f"{getattr(row, name)} {name}" for name in COUNTERS if getattr(row, name))
             why = f"  ({each.why})" if each.why else ""
-            self.stdout.write(f"{each.state:9}  {row.bus}/{row.group}  {row.name}  {did or 'nothing yet'}{why}")
+            words = f"{each.state:9}  {row.bus}/{row.group}  {row.name}  {did or 'nothing yet'}{why}"
+            self.stdout.write(one_line(words))
 
 
 def described(each: Standing) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import CommandError
 
 from koan_django.core.commands import AuditedCommand
+from koan_django.core.texts import one_line
 from koan_django.messaging.models import Partition
 from koan_django.messaging.ordering import stopping
 
@@ -46,7 +47,7 @@ class Command(AuditedCommand):
             raise CommandError("no such partition has stopped; `koan_partitions list` shows all", returncode=UNABLE)
         for partition in partitions:
             stopping.go_on(partition, skip=verb == "skip")
-            self.stdout.write(f"{partition}: {verb} {partition.alias} {partition.message_id}")
+            self.stdout.write(one_line(f"{partition}: {verb} {partition.alias} {partition.message_id}"))
 
     def _list(self, style: str) -> None:
         found = [_described(row) for row in Partition.objects.all().primary().order_by("bus", "group", "number")]
@@ -55,9 +56,8 @@ class Command(AuditedCommand):
             return
         for each in found:
             why = f"  {each['alias']} {each['message_id']}: {each['error']}" if each["message_id"] else ""
-            self.stdout.write(
-                f"{each['state']:7}  {each['bus']}/{each['group']}.p{each['number']}  {each['owner']}{why}"
-            )
+            words = f"{each['state']:7}  {each['bus']}/{each['group']}.p{each['number']}  {each['owner']}{why}"
+            self.stdout.write(one_line(words))
 
 
 def _described(row: Partition) -> dict[str, Any]:

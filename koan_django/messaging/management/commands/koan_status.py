@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 
 from koan_django.core.redaction import redact_text
-from koan_django.core.texts import counted
+from koan_django.core.texts import counted, one_line
 from koan_django.messaging.statistics.status import BusStatus, Status, status
 
 from .koan_handlers import described
@@ -46,15 +46,15 @@ class Command(BaseCommand):
             breaker = f", breaker {bus.breaker}" if bus.breaker else ""
             self.stdout.write(f"bus {bus.alias}  {bus.place}{breaker}")
             if bus.error:
-                self.stdout.write(f"  unknown: {bus.error}")
+                self.stdout.write(one_line(f"  unknown: {bus.error}"))
             for depth in bus.depths:
-                self.stdout.write(f"  {depth.group}  {depth}")
+                self.stdout.write(one_line(f"  {depth.group}  {depth}"))
             if bus.pending or bus.parked:
                 lag = f", the oldest due for {bus.lag.total_seconds():.0f} s" if bus.lag else ""
                 self.stdout.write(f"  outbox  {bus.pending} pending{lag}, {bus.parked} parked")
         self.stdout.write(f"{counted(len(found.handlers), 'handler')}, {counted(found.dead, 'dead letter')}")
         for trouble in found.troubles:
-            self.stdout.write(f"! {trouble}")
+            self.stdout.write(one_line(f"! {trouble}"))
 
 
 def _plain(found: Status) -> dict[str, Any]:
