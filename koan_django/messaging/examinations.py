@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import Count, Min, Q
 from django.utils import timezone
 
-from koan_django.core import doctor, effective
+from koan_django.core import celeryapps, doctor, effective
+from koan_django.core.celeryapps import CeleryAppError
 from koan_django.core.doctor import examination
 from koan_django.core.exceptions import KoanError
 from koan_django.core.health import Finding
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from .provisioning.targets import Target
 
 CONSUMING, PUBLISHING = "messaging.consuming.", "messaging.publishing."
+#: Seconds in which Celery's own broker is to be reached.
+CELERY_PATIENCE = 3
+#: What `koan_django.celery.install(app)` adds to the workers of an app.
+STEP = "koan_django.messaging.worker.steps:BusWorkerStep"
 #: What waits for longer is a backlog.
 PATIENCE = timedelta(minutes=1)
 
@@ -136,6 +141,38 @@ def processes() -> Iterator[Finding]:
     """Somebody handles what is sent."""
     if handlers.every():
         yield doctor.alive("worker", "Start one: `celery -A <your project> worker`.")
+
+
+@examination("messaging.celery")
+def celery() -> Iterator[Finding]:
+    """Workers of the project's Celery app handle messages once they have reached Celery's own broker."""
+    if not handlers.every():
+        return
+    try:
+        found = celeryapps.find()
+    except CeleryAppError:  # whoever has none is told to start a worker
+        return
+    if STEP not in found.app.steps["worker"]:
+        text = f"the workers of {found.argument} handle no messages"
+        yield Finding("celery.app", "unhealthy", text, remedy="Call koan_django.celery.install(app) where it is made.")
+    yield _broker(found.app)
+
+
+def _broker(app: Any) -> Finding:
+    connection = app.connection_for_write(connect_timeout=CELERY_PATIENCE)
+    place = connection.as_uri()  # without the password
+    try:
+        connection.ensure_connection(max_retries=1, interval_start=0)
+    except Exception as error:  # of any transport
+        text = f"Celery's broker {place} cannot be reached: {type(error).__name__}: {error}"
+        remedy = (
+            "Start it, or name another by CELERY_BROKER_URL: a worker handles no messages either until it has reached"
+            " it. Without a broker use filesystem://, or memory:// for messages alone."
+        )
+        return Finding("celery.broker", "unhealthy", text, remedy=remedy)
+    finally:
+        connection.release()
+    return Finding("celery.broker", "healthy", place)
 
 
 @examination("messaging.backlog")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any
 
 import pytest
+from celery import Celery
 from django.core.management import call_command
 from django.utils import timezone
 
@@ -21,6 +25,7 @@ from koan_django.messaging.buses import registry
 from koan_django.messaging.buses.elected import ElectedBus
 from koan_django.messaging.candidates import brokers
 from koan_django.messaging.conf import BusOptions
+from koan_django.messaging.examinations import STEP
 from koan_django.messaging.models import DeadLetter, QueuedDelivery
 from koan_django.storage.models import StorageProfile
 from koan_django.storage.sync import sync
@@ -39,6 +44,16 @@ def _fresh() -> Iterator[None]:
     for name in set(doctor._examinations.names()) - before:
         doctor._examinations.remove(name)
     health._cache.clear()
+
+
+def beside_the_settings(monkeypatch: pytest.MonkeyPatch, broker: str) -> Celery:
+    """Put a Celery app where that of a project is looked for, in a module of its own."""
+    module = ModuleType("tests.celery_app")
+    module.__spec__ = ModuleSpec("tests.celery_app", None)
+    app = Celery("tests", broker=broker, set_as_current=False)
+    vars(module)["app"] = app
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return app
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -207,6 +222,26 @@ class TestWhatIsExamined:
                 "message": "host:1:worker",
                 "remedy": "",
             }
+
+    def test_celerys_own_broker_is_away(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        beside_the_settings(monkeypatch, "amqp://u:hunter22@127.0.0.1:1//")
+        with listening(OrderPlaced):
+            each = found()["celery.broker"]
+        assert each["level"] == "error"
+        assert each["message"].startswith("Celery's broker amqp://u:")
+        assert "CELERY_BROKER_URL" in each["remedy"]
+        assert "hunter22" not in str(each)
+
+    def test_celerys_own_broker_answers_and_install_was_forgotten(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        app = beside_the_settings(monkeypatch, "memory://")
+        with listening(OrderPlaced):
+            asked = found()
+            assert asked["celery.broker"]["level"] == "ok"
+            assert asked["celery.app"]["message"] == "the workers of tests.celery_app handle no messages"
+            assert "install(app)" in asked["celery.app"]["remedy"]
+            app.steps["worker"].add(STEP)
+            assert "celery.app" not in found()
+        assert "celery.broker" not in found()  # without handlers nobody needs it
 
     def test_nobody_fires_what_is_due(self) -> None:
         pytest.importorskip("django_celery_beat")

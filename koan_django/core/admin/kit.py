@@ -19,7 +19,7 @@ from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
-from django.utils.text import capfirst
+from django.utils.text import Truncator, capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
@@ -33,6 +33,7 @@ M = TypeVar("M", bound=Model)
 Operation = Callable[[Any, HttpRequest, M], str]
 
 JSON_LENGTH = 8000
+BRIEF_LENGTH = 80
 
 
 if TYPE_CHECKING:
@@ -188,6 +189,11 @@ def pretty_json(value: object) -> SafeString:
 def badge(status: str, label: str = "") -> SafeString:
     """Return ``status`` as a coloured word; the colours are in ``koan_core/admin.css``."""
     return format_html('<span class="koan-badge koan-{}">{}</span>', status, label or status)
+
+
+def brief(text: str) -> str:
+    """Return the beginning of the first line, for a list; the page of the row shows all of it."""
+    return Truncator(text.partition("\n")[0]).chars(BRIEF_LENGTH) or "-"
 
 
 class Styled:

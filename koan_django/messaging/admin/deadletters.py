@@ -14,7 +14,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from koan_django.core.admin.guidance import Guided
-from koan_django.core.admin.kit import badge, operation
+from koan_django.core.admin.kit import badge, brief, operation
 from koan_django.core.redaction import redact_text
 from koan_django.messaging.dead import deadletters
 from koan_django.messaging.dead.editing import editable, edited
@@ -34,7 +34,7 @@ _COLOURS = {"dead": "dead", "replayed": "handled", "discarded": "unknown"}
 @admin.register(DeadLetter)
 class DeadLetterAdmin(Guided, EnvelopeAdmin):
     error_column = "error"
-    list_display = ("message_id", "alias", "group", "reason", "error", "attempt", "shown_state", "dead_at")
+    list_display = ("message_id", "alias", "group", "reason", "shown_error", "attempt", "shown_state", "dead_at")
     list_filter = ("state", "reason", "group", "alias", "error_type")
     search_fields = ("message_id", "alias", "correlation_id", "fingerprint", "error")
     date_hierarchy = "dead_at"
@@ -55,6 +55,10 @@ class DeadLetterAdmin(Guided, EnvelopeAdmin):
     @admin.display(description=_("state"), ordering="state")
     def shown_state(self, dead: DeadLetter) -> SafeString:
         return badge(_COLOURS[dead.state], dead.get_state_display())
+
+    @admin.display(description=_("error"), ordering="error")
+    def shown_error(self, dead: DeadLetter) -> str:
+        return brief(dead.error)
 
     @admin.display(description=_("traceback"))
     def shown_traceback(self, dead: DeadLetter) -> SafeString:

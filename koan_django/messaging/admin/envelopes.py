@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from koan_django.core.admin.kit import RecordAdmin, Styled, pretty_json
+from koan_django.core.admin.kit import RecordAdmin, Styled, brief, pretty_json
 from koan_django.messaging.encoding import readable
 from koan_django.messaging.messages import by_alias
 
@@ -42,6 +42,10 @@ class EnvelopeAdmin(Styled, RecordAdmin[Any]):
         """A link to everything that happened to this message."""
         url = reverse("admin:koan_messaging_messageevent_changelist")
         return format_html('<a href="{}?q={}">{}</a>', url, row.message_id, _("what happened to it"))
+
+    @admin.display(description=_("last error"))
+    def shown_error(self, row: Any) -> str:
+        return brief(row.last_error)
 
     @admin.display(description=_("headers"))
     def shown_headers(self, row: Any) -> SafeString:

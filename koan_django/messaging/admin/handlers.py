@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from koan_django.core.admin.kit import RecordAdmin, Styled, badge, operation
+from koan_django.core.admin.kit import RecordAdmin, Styled, badge, brief, operation
 from koan_django.messaging.control import pausing
 from koan_django.messaging.control.standing import Standing, is_gone, standings
 from koan_django.messaging.models import RegisteredHandler
@@ -42,10 +42,11 @@ class RegisteredHandlerAdmin(Styled, RecordAdmin[RegisteredHandler]):
         "shown_state",
         "bus",
         "group",
-        "binding",
-        *COUNTERS,
+        "handled",
+        "retried",
+        "dead",
         "mean",
-        "last_error",
+        "shown_error",
         "last_handled_at",
     )
     list_filter = ("paused", "bus", "group")
@@ -87,6 +88,10 @@ class RegisteredHandlerAdmin(Styled, RecordAdmin[RegisteredHandler]):
     @admin.display(description=_("mean (ms)"))
     def mean(self, row: RegisteredHandler) -> str:
         return "-" if row.mean_ms is None else f"{row.mean_ms:.1f}"
+
+    @admin.display(description=_("last error"), ordering="last_error_at")
+    def shown_error(self, row: RegisteredHandler) -> str:
+        return brief(row.last_error)
 
     @admin.display(description=_("longest (ms)"))
     def longest(self, row: RegisteredHandler) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 
-from koan_django.core.admin.kit import RecordAdmin, Styled, badge, operation
+from koan_django.core.admin.kit import RecordAdmin, Styled, badge, brief, operation
 from koan_django.messaging.models import Partition, PartitionWorker
 from koan_django.messaging.ordering import stopping
 
@@ -20,7 +20,7 @@ _COLOURS = {"open": "healthy", "blocked": "retried", "stopped": "failed"}
 
 @admin.register(Partition)
 class PartitionAdmin(Styled, RecordAdmin[Partition]):
-    list_display = ("group", "number", "bus", "shown_state", "alias", "attempt", "error", "since", "lease_owner")
+    list_display = ("group", "number", "bus", "shown_state", "alias", "attempt", "shown_error", "since", "lease_owner")
     list_filter = ("state", "bus", "group")
     search_fields = ("message_id", "group")
     fields = (
@@ -35,6 +35,10 @@ class PartitionAdmin(Styled, RecordAdmin[Partition]):
     @admin.display(description=_("state"), ordering="state")
     def shown_state(self, row: Partition) -> SafeString:
         return badge(_COLOURS[row.state], row.get_state_display())
+
+    @admin.display(description=_("error"))
+    def shown_error(self, row: Partition) -> str:
+        return brief(row.error)
 
     @operation(permission="release", description=_("Let selected partitions go on: try their message again"))
     def retry(self, request: HttpRequest, row: Partition) -> str:
@@ -56,6 +60,6 @@ class PartitionAdmin(Styled, RecordAdmin[Partition]):
 
 
 @admin.register(PartitionWorker)
-class PartitionWorkerAdmin(RecordAdmin[PartitionWorker]):
+class PartitionWorkerAdmin(Styled, RecordAdmin[PartitionWorker]):
     list_display = ("worker", "group", "bus", "until")
     list_filter = ("bus", "group")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @admin.register(OutboxMessage)
 class OutboxMessageAdmin(Guided, EnvelopeAdmin):
-    list_display = ("message_id", "alias", "bus", "shown_state", "tries", "last_error", "available_at", "created_at")
+    list_display = ("message_id", "alias", "bus", "shown_state", "tries", "shown_error", "available_at", "created_at")
     list_filter = ("state", "bus")
     fields = (*ENVELOPE_FIELDS, ("shown_state", "tries", "last_error"), "guidance", ("available_at", "created_at"))
     readonly_fields = (*SHOWN, "shown_state", "guidance")
@@ -51,7 +51,7 @@ class OutboxMessageAdmin(Guided, EnvelopeAdmin):
 
 @admin.register(QueuedDelivery)
 class QueuedDeliveryAdmin(EnvelopeAdmin):
-    list_display = ("message_id", "alias", "bus", "group", "attempt", "available_at", "lease_owner", "last_error")
+    list_display = ("message_id", "alias", "bus", "group", "attempt", "available_at", "lease_owner", "shown_error")
     list_filter = ("bus", "group")
     fields = (
         *ENVELOPE_FIELDS,
