@@ -156,7 +156,7 @@ class Breaker:
         if now - seen.at >= POLL_SECONDS:
             self._seen = replace(seen, at=now)  # so that the other threads do not read as well
             try:
-                self._remember(*breaker_store().read(self.name))
+                self._remember(*breaker_store().read(self.name), asked=now)
                 self._alone = False
             except STORE_ERRORS as error:
                 self._go_alone(error)
@@ -172,6 +172,7 @@ class Breaker:
 
     def _change(self, step: Step) -> Change:
         """Take a step in the store, or without it when it is away: the process is protected by what it sees itself."""
+        asked = clock.monotonic()
         try:
             change = breaker_store().change(self.name, step)
             self._alone = False
@@ -179,13 +180,15 @@ class Breaker:
             self._go_alone(error)
             before, now = self._seen.circuit, self._now()
             change = Change(before, step(before, now), now)
-        self._remember(change.after, change.now)
+        self._remember(change.after, change.now, asked=asked)
         announce(self.name, change)
         return change
 
-    def _remember(self, circuit: Circuit, now: float) -> None:
-        here = clock.monotonic()
-        self._seen = _Seen(circuit, here, now - here)
+    def _remember(self, circuit: Circuit, now: float, *, asked: float) -> None:
+        """Keep an answer, unless another thread got a newer one since this was ``asked`` for."""
+        here, seen = clock.monotonic(), self._seen
+        if asked >= seen.at or circuit.version >= seen.circuit.version:
+            self._seen = _Seen(circuit, here, now - here)
 
     def _go_alone(self, error: Exception) -> None:
         if not self._alone:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from koan_django.core.circuits import Circuit
@@ -40,8 +40,8 @@ class RedisBreakers(RedisStore):
 
     def change(self, name: str, step: Step) -> Change:
         def write(circuit: Circuit) -> bool:
-            value = json.dumps(asdict(replace(circuit, version=circuit.version + 1)))
-            return bool(self.run(WRITE, name, circuit.version, f"{circuit.version + 1}|{value}"))
+            value = json.dumps(asdict(circuit))
+            return bool(self.run(WRITE, name, circuit.version - 1, f"{circuit.version}|{value}"))
 
         return compare_and_set(lambda: self.read(name), write, step)
 

@@ -6,7 +6,7 @@ A store that cannot be reached raises one of :data:`STORE_ERRORS`, never anythin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -127,11 +127,14 @@ TRIES = 20
 
 
 def compare_and_set(read: Callable[[], tuple[Circuit, float]], write: Callable[[Circuit], bool], step: Step) -> Change:
-    """Take ``step`` on what ``read`` returns. ``write`` says whether the version was still that of its argument."""
+    """Take ``step`` on what ``read`` returns. ``write`` says whether nobody has written that version before."""
     for _ in range(TRIES):
         before, now = read()
         after = step(before, now)
-        if after == before or write(after):
+        if after == before:
+            return Change(before, before, now)
+        after = replace(after, version=before.version + 1)
+        if write(after):
             return Change(before, after, now)
     raise StoreUnavailableError(
         "a circuit breaker could not be written", why=f"{TRIES} times somebody else was faster", fix="Nothing."

@@ -32,7 +32,8 @@ _PLAIN = ("state", "openings", "forced", "reason", "generation", "version")
 class RowBreakers(Rows):
     """Circuits as rows, written outside of the caller's transaction: its rollback must not undo what failed.
 
-    SQLite has one writer: there they are written inside, and a rollback takes them along.
+    SQLite has one writer: there they are written inside, and a rollback takes them along. So it is in a ``TestCase``,
+    whose end nothing may outlive.
     """
 
     keeps = "breakers"
@@ -65,8 +66,8 @@ class RowBreakers(Rows):
             return _read(row)
 
         def write(circuit: Circuit) -> bool:
-            columns = columns_of(replace(circuit, version=circuit.version + 1))
-            return bool(self._rows().filter(name=name, version=circuit.version).update(**columns))
+            before = self._rows().filter(name=name, version=circuit.version - 1)
+            return bool(before.update(**columns_of(circuit)))
 
         return compare_and_set(read, write, step)
 
@@ -97,7 +98,7 @@ class MemoryBreakers(Rows):
             before, now = self.read(name)
             after = step(before, now)
             if after != before:
-                self._circuits[name] = replace(after, version=after.version + 1)
+                after = self._circuits[name] = replace(after, version=before.version + 1)
             return Change(before, after, now)
 
     def circuits(self) -> dict[str, Circuit]:
@@ -130,7 +131,8 @@ def columns_of(circuit: Circuit) -> dict[str, object]:
 def outside(using: str, work: Callable[[], T]) -> T:
     """Do ``work`` outside of the transaction that may be open here, on a connection of its own."""
     connection = connections[using]
-    if not connection.in_atomic_block or connection.vendor == "sqlite":
+    in_test_case = any(block._from_testcase for block in connection.atomic_blocks)  # type: ignore[attr-defined]
+    if not connection.in_atomic_block or in_test_case or connection.vendor == "sqlite":
         return work()
     results: list[T] = []
     errors: list[BaseException] = []

@@ -163,14 +163,19 @@ def test_a_breaker_opens_for_all_workers_and_lets_one_probe_through(rig: Rig) ->
         assert breaker is not None
         declare(rig)
         send_many([OrderPlaced(number) for number in range(12)])
-        with noticing() as noticed, rig.running(), rig.running():
-            rig.until(lambda: noticed.count(("held", "billing.charge")) >= 2, "both workers to hold it")
+        with rig.running() as one, rig.running() as other:
+            consumers = (*one.consumers, *other.consumers)
+
+            def resting() -> bool:
+                return all(each.gate.held and not each.unfinished() for each in consumers)
+
+            rig.until(resting, "both workers to hold it and to be through with what they had", 30)
+            openings, called = breaker.seen.openings, len(arrived)
             with lock:
                 probes["most"] = probes["now"]
-                called = len(arrived)
-            rig.until(lambda: breaker.seen.openings >= 3, "two probes to fail", 30)
+            rig.until(lambda: breaker.seen.openings >= openings + 2, "two probes to fail", 30)
             assert probes["most"] <= 1
-            assert len(arrived) - called <= breaker.seen.openings
+            assert len(arrived) - called <= breaker.seen.openings - openings + 1
             down.clear()
             rig.until(lambda: MessageEvent.objects.filter(kind="handled").count() == 12, "everything to be handled", 30)
     assert not DeadLetter.objects.exists()

@@ -17,7 +17,7 @@ from django.test.utils import CaptureQueriesContext
 
 from koan_django.core import health, telemetry
 from koan_django.core.breaker import Breaker, BreakerOpenError, reset, trip
-from koan_django.core.circuits import BreakerPolicy, Circuit
+from koan_django.core.circuits import BreakerPolicy, Circuit, Permit
 from koan_django.core.stores import breaker_store
 from koan_django.core.telemetry import Event
 from koan_django.testing import FrozenClock, frozen_clock
@@ -93,6 +93,24 @@ class TestSharing:
         reset("stripe")
         slow.conclude(permit, DOWN)
         assert breaker_store().read("stripe")[0].failures == ()
+
+    def test_an_answer_that_was_overtaken_does_not_hide_that_it_has_opened_since(
+        self, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        breaker = process()
+        store: Any = type(breaker_store())
+        read = store.read
+
+        def slow(*args: Any) -> Any:
+            answer = read(*args)
+            monkeypatch.setattr(store, "read", read)
+            clock.advance(seconds=0.1)
+            for _ in range(POLICY.failures):  # as other threads of this process may meanwhile
+                breaker.failed(Permit(answer[0].generation), "down")
+            return answer
+
+        monkeypatch.setattr(store, "read", slow)
+        assert breaker.state == "open"
 
 
 class TestHalfOpen:
@@ -312,7 +330,7 @@ def test_a_step_that_comes_late_is_taken_anew() -> None:
 
     change = store.change("stripe", step)
     assert [each.openings for each in seen] == [0, 7]
-    assert (change.after.openings, change.after.reason) == (7, "mine")
+    assert (change.after.openings, change.after.reason, change.after.version) == (7, "mine", 2)
     circuit, _ = store.read("stripe")
     assert (circuit.openings, circuit.reason, circuit.version) == (7, "mine", 2)
 
