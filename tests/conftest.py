@@ -10,6 +10,8 @@ import pytest
 from django.db import connection
 from hypothesis import HealthCheck, settings
 
+from tests import emptying
+
 pytest_plugins = ["tests.services.plugin", "tests.services.fixtures"]
 
 if find_spec("django_celery_beat") is None:
@@ -28,6 +30,8 @@ if find_spec("django_celery_beat") is None:
 settings.register_profile("koan", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("koan")
 
+emptying.install()
+
 
 @pytest.fixture(scope="session", autouse=True)
 def known_features(django_db_setup: None, django_db_blocker: Any) -> None:
@@ -35,6 +39,16 @@ def known_features(django_db_setup: None, django_db_blocker: Any) -> None:
     if connection.vendor == "sqlite":
         with django_db_blocker.unblock():
             _ = connection.features.supports_json_field
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest: at the end of a run all but one of its processes would wait for it.
+
+    pytest-django has sorted them before: what uses the database stays in its order.
+    """
+    items.sort(
+        key=lambda item: not (item.get_closest_marker("acceptance") and not item.get_closest_marker("django_db"))
+    )
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

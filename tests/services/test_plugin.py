@@ -79,6 +79,25 @@ def test_later(request): request.getfixturevalue("postgres")
     assert inner(later, NOWHERE).returncode == 4
 
 
+def test_those_that_stop_a_server_run_in_one_process_which_alone_starts_it(inner: Inner, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    tests = f"""
+import os
+import pytest
+@pytest.fixture
+def own_server(): return os.environ["PYTEST_XDIST_WORKER"]
+@pytest.mark.parametrize("number", range(6))
+def test_one(own_server, number):
+    with open({str(notes)!r}, "a") as stream:
+        print(own_server, file=stream)
+"""
+    done = inner(tests, PYTEST_ADDOPTS="-n 2 --dist loadgroup")
+    assert done.returncode == 0, done.stdout
+    ran_in = notes.read_text().split()
+    assert len(ran_in) == 6
+    assert len(set(ran_in)) == 1
+
+
 @pytest.mark.services("postgres")
 def test_a_server_that_dies_fails_the_tests_that_need_it(inner: Inner) -> None:
     tests = """
