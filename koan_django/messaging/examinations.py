@@ -80,8 +80,9 @@ def _candidates(bus: ElectedBus, name: str) -> Iterator[Finding]:
 @examination("messaging.stages")
 def stages() -> Iterator[Finding]:
     """Each bus that has handlers is live somewhere, and nobody waits for a broker."""
+    told = lifecycle.of_all()
     for bus in registry.all_buses():
-        known = lifecycle.of_bus(bus.alias)
+        known = told.get(bus.alias, [])
         if handlers.on_bus(bus.alias) and bus.capabilities.shared:
             yield _consumed(bus.alias, [fact for _, fact in known if fact.subject.startswith(CONSUMING)])
         for process, fact in known:

@@ -7,6 +7,7 @@ publishing come on apart from each other. The stages of a process are facts, so 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -89,14 +90,15 @@ def reset() -> None:
     _stages.clear()
 
 
-def of_bus(alias: str) -> list[tuple[str, Fact]]:
-    """Return the stages of one bus in every process that lives, each with the name of the process."""
-    return [(name, fact) for name, found in facts.of_all().items() for fact in found if _is_about(fact, alias)]
-
-
-def _is_about(fact: Fact, alias: str) -> bool:
-    kind, _, rest = fact.subject.removeprefix("messaging.").partition(".")
-    return kind in ("consuming", "publishing") and rest.partition(".")[0] == alias
+def of_all() -> dict[str, list[tuple[str, Fact]]]:
+    """Return the stages of every process that lives by the alias of the bus, each with the name of the process."""
+    found: dict[str, list[tuple[str, Fact]]] = defaultdict(list)
+    for process, told in facts.of_all().items():
+        for fact in told:
+            app, deed, alias, *_ = (*fact.subject.split("."), "", "")
+            if (app, deed) in (("messaging", "consuming"), ("messaging", "publishing")):
+                found[alias].append((process, fact))
+    return found
 
 
 @facts.source("messaging.buses")

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from django.db import connection
 
-from koan_django.messaging import send_many
+from koan_django.messaging import lifecycle, send_many
 from koan_django.messaging.models import DeadLetter, QueuedDelivery
 from tests.integration.conftest import Live, kinds
 from tests.integration.project.messages import LongWork, Work
@@ -136,6 +136,20 @@ def test_a_worker_that_starts_while_rabbitmq_is_down_consumes_when_it_is_back(li
         proxy.cut()  # and the same when it is lost later
         send_many([Work(number) for number in range(10, 20)])
         live.once(20)
+
+
+@pytest.mark.services("rabbitmq")
+def test_other_processes_see_a_worker_wait_for_its_bus_and_go_live(live: Live, vhost: Vhost) -> None:
+    def consuming() -> list[str]:
+        return [fact.selection for _, fact in lifecycle.of_all()["main"] if fact.subject == "messaging.consuming.main"]
+
+    with Proxy.before(vhost.url) as proxy:
+        live.use(proxy.url(vhost.url))  # Celery has its own broker
+        proxy.shut()
+        live.worker(pool="threads", says="The bus main is not consumed")
+        wait_until(lambda: consuming() == ["waiting"], 30, "the worker to say that it waits")
+        proxy.open()
+        wait_until(lambda: consuming() == ["live"], 30, "the worker to say that it is live")
 
 
 @on_both_buses

@@ -161,6 +161,16 @@ def test_a_list_that_makes_no_sense_is_refused_without_its_passwords(url: Any, f
     assert "hunter2" not in repr(BusOptions(url="amqp://a/", failover=("amqp://u:hunter2@b/",)))
 
 
+def test_each_broker_of_the_list_has_its_management_api_or_none_has(use_bus: UseBus) -> None:
+    with pytest.raises(ValueError, match="FAILOVER_MANAGEMENT has one place for each broker of FAILOVER"):
+        BusOptions(url="amqp://a/", failover=("amqp://b/", "amqp://c/"), failover_management=("http://b",))
+    with pytest.raises(ValueError, match="must begin with http"):
+        BusOptions(url="amqp://a/", failover=("amqp://b/",), failover_management=("ftp://b",))
+    places = use_bus("amqp://a/", MANAGEMENT="", FAILOVER=["amqp://b/"], FAILOVER_MANAGEMENT=["https://u:hunter2@b"])
+    assert [broker.options.management for broker in places.brokers] == ["", "https://u:hunter2@b"]
+    assert "hunter2" not in repr(places.options)
+
+
 def test_a_bus_without_a_list_is_one_broker(use_bus: UseBus, vhost: Vhost) -> None:
     assert not isinstance(use_bus(vhost.url), FailoverBus)
     assert registry.get("main").redundant is False

@@ -20,7 +20,7 @@ from koan_django.messaging.statistics.status import BusStatus, Status, status
 from .handlers import COLOURS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from django.http import HttpRequest
 
@@ -39,12 +39,12 @@ class ConfiguredBusAdmin(RecordAdmin[ConfiguredBus]):
         if not self.has_view_permission(request):
             raise PermissionDenied
         found = status()
-        chosen = _choices()
+        chosen, stages = _choices(), lifecycle.of_all()
         context = {
             **self.admin_site.each_context(request),
             "title": _("Buses"),
             "opts": self.opts,
-            "buses": [_shown(bus, found, chosen) for bus in found.buses],
+            "buses": [_shown(bus, found, chosen, stages) for bus in found.buses],
             "troubles": found.troubles,
             "may_see_handlers": request.user.has_perm("koan_messaging.view_registeredhandler"),
             "handlers_opts": RegisteredHandler._meta,
@@ -52,7 +52,9 @@ class ConfiguredBusAdmin(RecordAdmin[ConfiguredBus]):
         return TemplateResponse(request, "admin/koan_messaging/buses.html", context)
 
 
-def _shown(bus: BusStatus, found: Status, chosen: Mapping[str, Fact]) -> dict[str, Any]:
+def _shown(
+    bus: BusStatus, found: Status, chosen: Mapping[str, Fact], stages: Mapping[str, Sequence[tuple[str, Fact]]]
+) -> dict[str, Any]:
     depths = {depth.group: depth for depth in bus.depths}
     groups = {each.row.group for each in found.handlers if each.row.bus == bus.alias} | depths.keys()
     made = registry.get(bus.alias)
@@ -60,7 +62,7 @@ def _shown(bus: BusStatus, found: Status, chosen: Mapping[str, Fact]) -> dict[st
         "status": bus,
         "capabilities": asdict(made.capabilities).items(),
         "fact": chosen.get(f"messaging.bus.{bus.alias}"),
-        "stages": [_stage(*each) for each in lifecycle.of_bus(bus.alias)],
+        "stages": [_stage(*each) for each in stages.get(bus.alias, ())],
         "breaker_colour": _BREAKERS.get(bus.breaker, "unknown"),
         "groups": [_group(group, depths.get(group), bus, found) for group in sorted(groups)],
     }

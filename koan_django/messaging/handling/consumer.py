@@ -11,12 +11,14 @@ import threading
 import time
 from abc import abstractmethod
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache, partial
 from itertools import count, takewhile
 from typing import TYPE_CHECKING
+
+from django.db import DatabaseError, InterfaceError
 
 from koan_django.core import faults, health
 from koan_django.core.redaction import redact_text
@@ -495,7 +497,7 @@ class Consumer(DatabaseThread):
 
     def advance(self, state: State, reason: str = "") -> None:
         """Say how far this bus has come."""
-        with self.turn():
+        with suppress(DatabaseError, InterfaceError), self.turn():
             lifecycle.move(self.bus, "consuming", state, reason)
 
     def _note(self, error: Exception) -> None:
