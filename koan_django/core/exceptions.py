@@ -27,7 +27,7 @@ class KoanError(Exception):
         text = self.what
         if self.why:
             text = f"{text}: {self.why}"
-        end = "" if text.endswith("?") else "."
+        end = "" if text.endswith(("?", ".")) else "."
         return f"{text}{end} {self.fix}" if self.fix else text
 
     def __reduce__(self) -> tuple[object, ...]:
