@@ -172,3 +172,13 @@ def test_children_that_come_and_go_do_not_disturb_the_threads_of_their_parent(
             assert cursor.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     worker.send(signal.SIGTERM)
     assert worker.wait(30) == 0
+
+
+def test_a_worker_without_any_server_for_celery_handles_messages(live: Live) -> None:
+    """``memory://``, as the README offers it to those who have no tasks."""
+    live.use("database://", "memory://")
+    worker = live.worker()
+    send_many([Work(number) for number in range(20)])
+    live.once(20)
+    worker.send(signal.SIGTERM)
+    assert worker.wait(30) == 0

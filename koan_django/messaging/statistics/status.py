@@ -63,7 +63,8 @@ class BusStatus:
             yield f"the breaker {name} is {state}: {why or 'by hand'}. Messages go elsewhere or wait in the outbox"
         for depth in self.depths:
             if depth.note:
-                yield f"{self.alias}/{depth.group}: {depth.note}"
+                fix = ". A worker makes it when it starts" if depth.note.endswith("is missing") else ""
+                yield f"{self.alias}/{depth.group}: {depth.note}{fix}"
             elif depth.waiting > 0 and depth.consumers == 0:
                 waiting = counted(depth.waiting, "waits and nobody consumes it", "wait and nobody consumes them")
                 yield f"{self.alias}/{depth.group}: {waiting}. Start a worker"
