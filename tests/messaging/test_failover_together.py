@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import pytest
@@ -14,6 +14,7 @@ import pytest
 from koan_django.core import facts
 from koan_django.core.circuits import BreakerPolicy
 from koan_django.messaging import examinations, send_many
+from koan_django.messaging.buses import failover
 from koan_django.messaging.buses.failover import FailoverBus
 from koan_django.messaging.control import pausing
 from koan_django.messaging.models import DeadLetter, OutboxMessage, TopologyObject
@@ -31,6 +32,13 @@ from tests.services.waiting import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.services]
 KEYS = [f"sku-{number}" for number in range(6)]
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask a broker that was left alone again soon."""
+    policy = replace(failover._POLICY, open_for=timedelta(seconds=0.5), max_open=timedelta(seconds=1))
+    monkeypatch.setattr(failover, "_POLICY", policy)
 
 
 @dataclass(frozen=True)
@@ -212,7 +220,7 @@ def test_an_open_breaker_of_a_handler_holds_on_both_brokers_and_one_probe_of_all
         before.open()
         wait_until(lambda: finding(runner).status == "healthy", 60, "the return to the first broker")
         before_probes, began = len(tried), time.monotonic()
-        time.sleep(3)
+        time.sleep(2.5)
         assert len(tried) - before_probes <= (time.monotonic() - began) / 2 + 1  # one for each two seconds
         broken.clear()
         wait_until(lambda: set(tried) == set(range(20)), 60, "all of both brokers")
