@@ -113,17 +113,25 @@ def snapshot() -> dict[str, str]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-@contextmanager
-def restore(values: Mapping[str, object]) -> Iterator[None]:
+class restore:  # noqa: N801  # it is used like a function
     """Put exactly ``values`` in force for the block.
 
-    They come from outside (a header, a task), so one that is not valid is dropped and never raised.
+    They come from outside (a header, a task), so one that is not valid is dropped and never raised. A class and no
+    generator: it is around every message.
     """
-    tokens = [(value, value.put(_safe(value, values.get(name)))) for name, value in _ALL]
-    try:
-        yield
-    finally:
-        for value, token in tokens:
+
+    __slots__ = ("_tokens", "_values")
+
+    def __init__(self, values: Mapping[str, object]) -> None:
+        self._values = values
+        self._tokens: list[contextvars.Token[str | None]] = []
+
+    def __enter__(self) -> None:
+        get = self._values.get
+        self._tokens = [value.put(_safe(value, get(name))) for name, value in _ALL]
+
+    def __exit__(self, *_exception: object) -> None:
+        for (_, value), token in zip(_ALL, self._tokens, strict=True):
             value.take_back(token)
 
 

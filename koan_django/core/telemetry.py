@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     Subscriber = Callable[["Event"], None]
 
@@ -50,20 +49,29 @@ def emit(name: str, **metadata: Any) -> None:
         _publish(Event(name, "fact", metadata))
 
 
-@contextmanager
-def span(name: str, **metadata: Any) -> Iterator[dict[str, Any]]:
-    """Emit ``start`` and ``stop`` (or ``exception``) around the block, which may add to the yielded metadata."""
-    if not _subscribers:
-        yield metadata
-        return
-    _publish(Event(name, "start", dict(metadata)))
-    began = time.perf_counter()
-    try:
-        yield metadata
-    except BaseException as error:
-        _publish(Event(name, "exception", metadata, time.perf_counter() - began, error))
-        raise
-    _publish(Event(name, "stop", metadata, time.perf_counter() - began))
+class span:  # noqa: N801  # it is used like a function
+    """Emit ``start`` and ``stop`` (or ``exception``) around the block, which may add to the yielded metadata.
+
+    A class and no generator, and without work where nobody listens: it is around every message.
+    """
+
+    __slots__ = ("_began", "_metadata", "_name")
+
+    def __init__(self, name: str, **metadata: Any) -> None:
+        self._name = name
+        self._metadata = metadata
+        self._began = 0.0
+
+    def __enter__(self) -> dict[str, Any]:
+        if _subscribers:
+            _publish(Event(self._name, "start", dict(self._metadata)))
+            self._began = time.perf_counter()
+        return self._metadata
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if self._began:
+            duration = time.perf_counter() - self._began
+            _publish(Event(self._name, "stop" if error is None else "exception", self._metadata, duration, error))
 
 
 def _publish(event: Event) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 def clean(value: object, length: int | None = None) -> str:
     """Return ``value`` as text that every database takes: without NUL and lone surrogates, cut to ``length``."""
-    text = str(value).replace("\x00", "?")
-    return text.encode("utf-8", "replace").decode()[:length]
+    text = str(value)
+    if text.isascii() and "\x00" not in text:  # nearly all of what comes
+        return text[:length]
+    return text.replace("\x00", "?").encode("utf-8", "replace").decode()[:length]
 
 
 def counted(count: int, one: str, many: str = "") -> str:

@@ -24,6 +24,8 @@ def identifier(value: object, length: int = wire.ID_LENGTH, size: int = 255) -> 
     One that does not fit is shortened in a way that keeps different ids apart.
     """
     text = str(value)
+    if len(text) <= min(length, size) and text.isascii() and "\x00" not in text:
+        return text
     fit = clean(text, length)
     if fit == text and len(fit.encode()) <= size:
         return fit
@@ -33,11 +35,18 @@ def identifier(value: object, length: int = wire.ID_LENGTH, size: int = 255) -> 
 
 def clean_headers(headers: Mapping[str, object]) -> dict[str, str]:
     """Return ``headers`` with text for values."""
-    return {clean(name): clean(value, _LENGTHS.get(name)) for name, value in headers.items()}
+    return {clean(name): clean_header(name, value) for name, value in headers.items()}
+
+
+def clean_header(name: str, value: object) -> str:
+    """Return the value of one header as text."""
+    return clean(value, _LENGTHS.get(name))
 
 
 def whole(value: object, least: int = 1) -> int:
     """Return ``value`` as a whole number that fits into a column, ``least`` if it is none or smaller."""
+    if type(value) is int and least <= value <= _LONGEST:
+        return value
     try:
         return min(max(least, int(value)), _LONGEST)  # type: ignore[call-overload,no-any-return]  # anything may stand in a header
     except (TypeError, ValueError, OverflowError):

@@ -55,11 +55,11 @@ def event(
 
 def record(events: Iterable[MessageEvent]) -> None:
     """Write what the option ``TRAIL`` keeps, in one statement."""
-    from .models import MessageEvent
-
     trail = options().trail
     if trail == "off":
         return  # and none of them is made
+    from .models import MessageEvent
+
     kept = [each for each in events if trail == "all" or (trail == "failures" and each.kind in TROUBLED)]
     if len(kept) == 1:
         insert(kept[0], using=router.db_for_write(MessageEvent))

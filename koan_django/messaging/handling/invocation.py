@@ -68,6 +68,8 @@ class _Run:
     pieces: list[_Piece]
     called: bool = False
     alone: bool = False
+    #: Its time limit in seconds, looked up once for a batch.
+    limit: float | None = None
 
 
 def handle(bus: str, group: str, deliveries: Sequence[Delivery]) -> list[Verdict]:
@@ -99,9 +101,9 @@ def _runs(
 ) -> Iterator[_Run]:
     """Yield the calls to make: one for each message, or for neighbours that go to the same batch handler."""
     run: _Run | None = None
-    find = cache(partial(handlers.find, bus, group))  # most of a batch have the same alias
+    find = cache(partial(_found, bus, group))  # most of a batch have the same alias
     for index, delivery in enumerate(deliveries):
-        found = find(delivery.envelope.alias)
+        found, limit = find(delivery.envelope.alias)
         if run is not None and (found is not run.handler or len(run.pieces) >= (found.batch or 1)):
             yield run
             run = None
@@ -117,10 +119,15 @@ def _runs(
                 _note(verdicts, index, delivery, failed(delivery, found, error), behind)
             continue
         assert found is not None  # or it could not be read
-        run = run or _Run(bus, group, found, [], alone=len(deliveries) == 1)
+        run = run or _Run(bus, group, found, [], alone=len(deliveries) == 1, limit=limit)
         run.pieces.append(piece)
     if run is not None:
         yield run
+
+
+def _found(bus: str, group: str, alias: str) -> tuple[Handler | None, float | None]:
+    found = handlers.find(bus, group, alias)
+    return found, found.limits.first if found else None
 
 
 def _read(delivery: Delivery, found: Handler | None) -> Any:
@@ -177,9 +184,7 @@ def _attempt(run: _Run) -> dict[int, Verdict]:
     with restore(context), _scope(handler), span("messaging.handle", **_metadata(call)) as outcome:
         began = time.perf_counter()
         with applied(call) as kept:
-            # By identity: two deliveries of a batch may be equal.
-            chosen = {id(delivery) for delivery in kept.deliveries}
-            fresh = [piece for piece in run.pieces if id(piece.delivery) in chosen]
+            fresh = run.pieces if kept is call else _kept(run.pieces, kept)
             if fresh:
                 _invoke(run, fresh)
             duration = time.perf_counter() - began
@@ -191,8 +196,14 @@ def _attempt(run: _Run) -> dict[int, Verdict]:
             _record_done(run, fresh, duration)
         outcome["duplicates"] = len(run.pieces) - len(fresh)
     _COMMITTED()
-    done = {piece.index for piece in fresh}
-    return {p.index: Verdict("handled" if p.index in done else "duplicate", handler.name) for p in run.pieces}
+    good = dict.fromkeys((piece.index for piece in run.pieces), Verdict("duplicate", handler.name))
+    return good | dict.fromkeys((piece.index for piece in fresh), Verdict("handled", handler.name))
+
+
+def _kept(pieces: list[_Piece], call: Call) -> list[_Piece]:
+    """Return what is left to be done; by identity, since two deliveries of a batch may be equal."""
+    chosen = {id(delivery) for delivery in call.deliveries}
+    return [piece for piece in pieces if id(piece.delivery) in chosen]
 
 
 def _scope(handler: Handler) -> AbstractContextManager[object]:
@@ -204,7 +215,7 @@ def _invoke(run: _Run, pieces: list[_Piece]) -> None:
     handler = run.handler
     argument: Message | list[Any] = [piece.value for piece in pieces] if handler.batch else pieces[0].value
     arguments = (argument, _context(handler, pieces[0].delivery)) if handler.takes_context else (argument,)
-    with noted(run.bus, handler, pieces[0].delivery), contained(handler.name):
+    with noted(run.bus, handler, pieces[0].delivery, run.limit), contained(handler.name):
         result = handler.function(*arguments)
         if isawaitable(result):  # also of a function that only wraps a coroutine function
             wait_for(result)

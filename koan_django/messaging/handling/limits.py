@@ -87,9 +87,8 @@ def _seconds(limit: timedelta | None) -> float | None:
     return None if limit is None else limit.total_seconds()
 
 
-def noted(bus: str, handler: Handler, delivery: Delivery) -> AbstractContextManager[None]:
-    """Know of a call of ``handler`` for as long as the block runs, if it has a limit."""
-    limit = handler.limits.first
+def noted(bus: str, handler: Handler, delivery: Delivery, limit: float | None) -> AbstractContextManager[None]:
+    """Know of a call of ``handler`` for as long as the block runs, if it has a limit in seconds."""
     return _UNLIMITED if limit is None else _noted(bus, handler, delivery, limit)
 
 

@@ -42,7 +42,14 @@ def send(
     group: str = "",
 ) -> Receipt:
     """Send one message; see :meth:`Message.send`."""
-    return send_many([message], delay=delay, eta=eta, bus=bus, priority=priority, group=group)[0]
+    due = _due(delay, eta)
+    _check_priority(priority)
+    alias = _bus_of(message, bus)
+    envelope = _timed(wrap(message, alias, group=group, priority=priority), due)
+    with span("messaging.send", bus=alias, messages=1, alias=envelope.alias):
+        receipt = registry.get(alias).send([envelope], due)[0]
+    _sent(message, envelope, receipt, due)
+    return receipt
 
 
 async def asend(
@@ -64,9 +71,7 @@ async def asend(
     envelope = _timed(wrap(message, alias, group=group, priority=priority), due)
     with span("messaging.send", bus=alias, messages=1, alias=envelope.alias):
         receipt = await registry.get(alias).asend(envelope, due)
-    touch()
-    if watchers:
-        tell(Sent(message, envelope, receipt, due))
+    _sent(message, envelope, receipt, due)
     return receipt
 
 
@@ -97,12 +102,16 @@ def send_many(
         envelopes = [each for _, each in numbered]
         with span("messaging.send", bus=alias, messages=len(envelopes), alias=envelopes[0].alias):
             accepted = registry.get(alias).send(envelopes, due)
-        touch()
         for (index, envelope), receipt in zip(numbered, accepted, strict=True):
             receipts[index] = receipt
-            if watchers:
-                tell(Sent(given[index], envelope, receipt, due))
+            _sent(given[index], envelope, receipt, due)
     return [receipts[index] for index in sorted(receipts)]
+
+
+def _sent(message: Message, envelope: Envelope, receipt: Receipt, due: Due) -> None:
+    touch()
+    if watchers:
+        tell(Sent(message, envelope, receipt, due))
 
 
 def cancel(receipt: Receipt) -> bool:
@@ -162,8 +171,9 @@ def _headers(message: Message, correlation_id: str, key: str | None) -> dict[str
         wire.PARTITION_KEY: key,
     }
     headers = {name: value for name, value in found.items() if value is not None}
-    size = sum(len(value.encode()) for value in headers.values())
-    if size > HEADER_BYTES or any("\x00" in value for value in headers.values()):
+    whole = "".join(headers.values())
+    size = len(whole.encode())
+    if size > HEADER_BYTES or "\x00" in whole:
         raise ValueError(
             f"the keys and header fields of this {type(message).__name__} cannot travel: they take {size} bytes of"
             f" {HEADER_BYTES}, and may not hold NUL"

@@ -46,11 +46,14 @@ class Minutes:
         """Count what became of deliveries, now."""
         now = timezone.now()
         minute = now.replace(second=0, microsecond=0)
+        rows: dict[str, HandlerSample] = {}
         for delivery, verdict in judged:
             column = _COUNTED.get(verdict.outcome)
             if column is None or not verdict.handler:
                 continue
-            row = self._row(minute, delivery.group, verdict.handler)
+            row = rows.get(verdict.handler)
+            if row is None:
+                row = rows[verdict.handler] = self._row(minute, delivery.group, verdict.handler)
             setattr(row, column, getattr(row, column) + 1)
             since = delivery.envelope.due_at
             if verdict.outcome == "handled" and since is not None:

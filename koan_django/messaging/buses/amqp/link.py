@@ -6,8 +6,9 @@ The owner waits for the broker's frames and for other threads at once: they call
 from __future__ import annotations
 
 import contextlib
+import math
 import os
-import selectors
+import select
 import socket
 import ssl
 import time
@@ -24,6 +25,7 @@ from koan_django.core.templating import forget_values, render
 from koan_django.messaging.conf import place_of
 from koan_django.messaging.exceptions import BusUnavailableError, CredentialsRefusedError
 
+from .arrivals import Ack
 from .readahead import ReadAhead
 from .tolerance import tolerant
 
@@ -33,6 +35,8 @@ CONNECT_SECONDS = 5
 #: is taken for dead: py-amqp would wait without end.
 REPLY_SECONDS = 10
 CLOSE_SECONDS = 3
+#: For so long after it was listened to a connection counts as looked at.
+FRESH_SECONDS = 0.01
 #: What a write may take so long for.
 PIECE_BYTES = 128 * 1024
 #: py-amqp sets one second, which a broker that is short of memory for a moment exceeds.
@@ -55,13 +59,16 @@ class Link:
         self._url = url
         self._purpose = purpose
         self._connection: Any = None
-        self._ticked = 0.0
+        #: When heartbeats were seen to last, and when the broker was listened to.
+        self._ticked = self._heard = 0.0
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._reader, selectors.EVENT_READ)
+        # Not a selector, which asks the same of the system and takes longer than the system does.
+        self._poll = select.poll()
+        self._poll.register(self._reader, select.POLLIN)
         self._socket: Any = None
+        self._polled = -1
         self._ahead: ReadAhead | None = None
         self.blocked = self.stale = False
         self._watched = Watched(url, self._rotated)
@@ -103,7 +110,8 @@ class Link:
         self._socket.settimeout(REPLY_SECONDS)
         self._ahead = ReadAhead.of(self._connection)
         self._connection.on_inbound_frame = tolerant(self._connection.on_inbound_frame)
-        self._selector.register(self._socket, selectors.EVENT_READ)
+        self._polled = self._socket.fileno()
+        self._poll.register(self._polled, select.POLLIN)
         self._ticked = time.monotonic()
 
     def _established(self, url: str) -> Any:
@@ -138,21 +146,53 @@ class Link:
 
         Without a connection it waits for a wake-up only.
         """
-        self._selector.select(0 if self._has_more else seconds)
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._reader, 4096)
+        arrived = self._has_more
+        for descriptor, _ in self._poll.poll(0 if arrived else math.ceil(seconds * 1000)):
+            if descriptor == self._reader:
+                os.read(self._reader, 4096)
+            else:
+                arrived = True
         if self._connection is None:
             return
-        self.dispatch()
-        if time.monotonic() - self._ticked >= 1:
-            self._ticked = time.monotonic()
+        if arrived:
+            self._dispatch_read()
+        self._heard = time.monotonic()
+        if self._heard - self._ticked >= 1:
+            self._ticked = self._heard
             self._connection.heartbeat_tick()
 
-    def dispatch(self) -> None:
-        """Dispatch the frames that are here already."""
-        while self._has_more or any(key.fileobj is self._socket for key, _ in self._selector.select(0)):
-            # Not its blocking_read(), which sets a time limit each time: the socket has one.
-            self._connection.on_inbound_frame(self._connection.transport.read_frame())
+    def look(self) -> None:
+        """Dispatch the frames that are here already, unless that was done a moment ago."""
+        if time.monotonic() - self._heard >= FRESH_SECONDS:
+            self.wait(0)
+
+    def _dispatch_read(self) -> None:
+        """Dispatch what is read with the next frame."""
+        while True:
+            if not self._take():
+                # Not its blocking_read(), which sets a time limit each time: the socket has one.
+                self._connection.on_inbound_frame(self._connection.transport.read_frame())
+            if not self._has_more:
+                return
+
+    def _take(self) -> bool:
+        """Dispatch a message or a confirm that is read without py-amqp; return whether there was one for anybody."""
+        found = self._ahead.peek() if self._ahead is not None else None
+        channel = None if found is None else self._connection.channels.get(found.channel)
+        if self._ahead is None or found is None or channel is None:
+            return False
+        if isinstance(found, Ack):
+            self._ahead.skip(found)
+            for confirmed in channel.events["basic_ack"]:
+                confirmed(found.tag, found.multiple)
+        else:
+            arrived = channel.callbacks.get(found.consumer_tag)
+            if arrived is None:
+                return False
+            self._ahead.skip(found)
+            arrived(found.message)
+        self._connection.bytes_recv += 1  # what the heartbeats go by
+        return True
 
     @property
     def _has_more(self) -> bool:
@@ -166,8 +206,8 @@ class Link:
         """Close the connection: politely, if that works, so that the broker has read what was written."""
         connection, self._connection = self._connection, None
         if self._socket is not None:
-            with contextlib.suppress(KeyError, ValueError):
-                self._selector.unregister(self._socket)
+            with contextlib.suppress(KeyError):
+                self._poll.unregister(self._polled)
             if politely:
                 with contextlib.suppress(Exception):
                     self._socket.settimeout(CLOSE_SECONDS)
@@ -181,7 +221,6 @@ class Link:
     def close(self) -> None:
         """Disconnect and give the pipe back; the link is not used again."""
         self.disconnect()
-        self._selector.close()
         for descriptor in (self._reader, self._writer):
             with contextlib.suppress(OSError):
                 os.close(descriptor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from amqp.basic_message import Message
@@ -12,7 +13,7 @@ from koan_django.core.context import new_id
 from koan_django.core.texts import clean
 from koan_django.messaging import cloudevents
 from koan_django.messaging import envelope as wire
-from koan_django.messaging.cleaning import clean_headers, identifier, whole
+from koan_django.messaging.cleaning import clean_header, identifier, whole
 from koan_django.messaging.envelope import Envelope
 
 from .topology import DELAY
@@ -76,10 +77,10 @@ def from_amqp(message: Any, group: str) -> Envelope:
         headers.setdefault(wire.CORRELATION, properties["correlation_id"])
     return Envelope(
         id=identifier(properties.get("message_id") or new_id()),
-        alias=_cut(clean(properties.get("type") or _PARTITION.sub("", routing_key), wire.ALIAS_LENGTH)),
+        alias=_alias(properties.get("type") or _PARTITION.sub("", routing_key)),
         version=version,
         body=body,
-        headers=clean_headers({name: each for name, each in headers.items() if not name.startswith(_TRANSIENT)}),
+        headers={kept: clean_header(kept, headers[name]) for name in headers if (kept := _kept(name)) is not None},
         routing_key=clean(routing_key, _SHORT),
         group=group,
         attempt=attempt,
@@ -92,9 +93,17 @@ def _short(text: str) -> str | None:
     return text if len(text.encode("utf-8", "replace")) <= _SHORT else None
 
 
-def _cut(text: str) -> str:
-    """``text`` as far as it fits into a short string."""
-    return text.encode()[:_SHORT].decode("utf-8", "ignore")
+@lru_cache(maxsize=1024)
+def _alias(text: object) -> str:
+    """``text`` as far as it fits into a column and into a short string."""
+    return clean(text, wire.ALIAS_LENGTH).encode()[:_SHORT].decode("utf-8", "ignore")
+
+
+@lru_cache(maxsize=1024)
+def _kept(name: object) -> str | None:
+    """The name of a header that a message keeps, or ``None``."""
+    text = clean(name)
+    return None if text.startswith(_TRANSIENT) else text
 
 
 def _bytes(body: object) -> bytes:

@@ -69,26 +69,44 @@ def _is_of_connection(error: BaseException) -> bool:
     return where.partition(".")[0] in _HOMES
 
 
+_NO_ANSWER = Outcome("unknown", "no answer from the publisher")
+
+
 class _Answers:
     """Collects the outcomes of one call."""
 
-    def __init__(self, count: int, complete: Callable[[], object]) -> None:
-        self.outcomes = [Outcome("unknown", "no answer from the publisher")] * count
-        self._complete = complete
+    def __init__(self, count: int) -> None:
+        self.outcomes = [_NO_ANSWER] * count
+        self._tell: Callable[[], object] = _nobody
         self._missing = count
+
+    @property
+    def complete(self) -> bool:
+        """Whether all are here."""
+        return not self._missing
+
+    def when_complete(self, tell: Callable[[], object]) -> None:
+        """Call ``tell`` once all are here, at once if they are; perhaps twice."""
+        self._tell = tell
+        if not self._missing:
+            tell()
 
     def at(self, index: int) -> Callable[[Outcome], None]:
         def done(outcome: Outcome) -> None:
             self.outcomes[index] = outcome
             self._missing -= 1
             if not self._missing:
-                self._complete()
+                self._tell()
 
         return done
 
     def publications(self, messages: Sequence[tuple[str, str, Message]]) -> list[Publication]:
         """Return what is to be queued."""
         return [Publication(*each, done=self.at(index)) for index, each in enumerate(messages)]
+
+
+def _nobody() -> None:
+    """Nobody waits yet."""
 
 
 def _abandon(publications: Sequence[Publication]) -> None:
@@ -130,15 +148,17 @@ class Publisher(threading.Thread):
             return []
         if self._leader == threading.get_ident():  # a signal came while this thread was writing
             return [Outcome("unsent", "this thread is in the middle of publishing")] * len(messages)
-        limit, complete = time.monotonic() + self._patience_with(len(messages)), threading.Event()
-        answers = _Answers(len(messages), complete.set)
+        limit = time.monotonic() + self._patience_with(len(messages))
+        answers = _Answers(len(messages))
         publications = answers.publications(messages)
         if self._accept(publications):
-            self._lead(complete, limit)
-        if not complete.is_set():
+            self._lead(answers, limit)
+        if not answers.complete:
+            complete = threading.Event()
+            answers.when_complete(complete.set)
             self._wake()
-        if not complete.wait(max(limit - time.monotonic(), 0.0)):
-            _abandon(publications)
+            if not complete.wait(max(limit - time.monotonic(), 0.0)):
+                _abandon(publications)
         return list(answers.outcomes)
 
     async def apublish(self, messages: Sequence[tuple[str, str, Message]]) -> list[Outcome]:
@@ -151,7 +171,8 @@ class Publisher(threading.Thread):
             with suppress(RuntimeError):  # the loop has ended, and nobody wants to know any more
                 loop.call_soon_threadsafe(complete.set)
 
-        answers = _Answers(len(messages), tell)
+        answers = _Answers(len(messages))
+        answers.when_complete(tell)
         publications = answers.publications(messages)
         self.submit(publications)
         try:
@@ -218,8 +239,8 @@ class Publisher(threading.Thread):
             if self._is_idle:
                 return
 
-    def _lead(self, complete: threading.Event, limit: float) -> None:
-        """Work on the caller's thread until ``complete``, if the connection is up and nobody uses it.
+    def _lead(self, answers: _Answers, limit: float) -> None:
+        """Work on the caller's thread until all ``answers`` are here, if the connection is up and nobody uses it.
 
         An exception may come at any point: a time limit, or the user's interrupt. Then a frame may be half written.
         """
@@ -227,7 +248,7 @@ class Publisher(threading.Thread):
             if self._owning.acquire(blocking=False):
                 try:
                     self._leader = threading.get_ident()
-                    while self._can_lead and not complete.is_set() and time.monotonic() < limit:
+                    while self._can_lead and not answers.complete and time.monotonic() < limit:
                         self._turn()
                 except BaseException as error:
                     self._lose(error)
@@ -288,7 +309,7 @@ class Publisher(threading.Thread):
     def _look(self) -> None:
         """See what came while nobody listened. A connection that has ended meanwhile harms no message."""
         try:
-            self._link.dispatch()
+            self._link.look()
         except Exception as error:
             logger.info("The connection has ended: %s", redact_text(f"{type(error).__name__}: {error}"))
             self._link.disconnect(politely=False)

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .arrivals import read
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from .arrivals import Ack, Delivery
 
 CHUNK = 128 * 1024
 
@@ -34,10 +38,25 @@ class ReadAhead:
         """Whether something was read that nobody has asked for yet: no selector sees it."""
         return self._at < len(self._data)
 
+    def peek(self) -> Delivery | Ack | None:
+        """Return the message or the confirm that comes next, if it is whole and plain; :meth:`skip` takes it.
+
+        Reads, if nothing is left of what was read before.
+        """
+        self._fill()
+        return read(self._data, self._at)
+
+    def skip(self, found: Delivery | Ack) -> None:
+        """Go on behind ``found``."""
+        self._at = found.end
+
     def read(self, size: int) -> bytes:
         """Return at most ``size`` bytes, nothing at the end of the stream."""
-        if not self.pending:
-            self._data, self._at = self._read(CHUNK), 0
+        self._fill()
         piece = self._data[self._at : self._at + size]
         self._at += len(piece)
         return piece
+
+    def _fill(self) -> None:
+        if self._at >= len(self._data):
+            self._data, self._at = self._read(CHUNK), 0

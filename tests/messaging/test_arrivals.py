@@ -1,0 +1,144 @@
+"""What we read is what py-amqp reads; what we do not is left to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from amqp import spec
+from amqp.basic_message import Message
+from amqp.method_framing import frame_handler, frame_writer
+from amqp.serialization import dumps, loads
+from hypothesis import example, given
+from hypothesis import strategies as some
+
+from koan_django.messaging import send_many
+from koan_django.messaging.buses.amqp.arrivals import Ack, Delivery, read
+from koan_django.messaging.buses.amqp.link import Link
+from koan_django.messaging.buses.amqp.properties import from_amqp, to_amqp
+from koan_django.messaging.envelope import Envelope
+from tests.messaging.conftest import UseBus, running
+from tests.messaging.shop import OrderPlaced, listening
+from tests.messaging.test_frames import FRAME_MAX, Recorder, properties, shorts
+from tests.services.rabbitmq import Vhost
+from tests.services.waiting import wait_until
+
+numbers = some.integers(1, 2**63)
+channels = some.integers(1, 2047)
+
+
+def delivered(channel: int, tag: int, key: str, message: Message) -> bytes:
+    """The frames in which a broker delivers ``message``."""
+    recorder = Recorder()
+    arguments = dumps("sLbss", ("consumer-1", tag, False, "koan", key))
+    frame_writer(recorder, recorder)(1, channel, spec.Basic.Deliver, arguments, message)
+    return recorder.written
+
+
+class Wired:
+    bytes_recv = 0
+
+
+def read_by_amqp(data: bytes) -> tuple[tuple[Any, ...], Message]:
+    found: list[Any] = []
+
+    def deliver(_channel: int, _method: object, arguments: bytes, message: Message) -> None:
+        found.append((tuple(loads("sLbss", arguments, 4)[0]), message))
+
+    on_frame = frame_handler(Wired(), deliver, content_methods=frozenset([spec.Basic.Deliver]))
+    at = 0
+    while at < len(data):
+        size = int.from_bytes(data[at + 3 : at + 7], "big")
+        on_frame((data[at], int.from_bytes(data[at + 1 : at + 3], "big"), data[at + 7 : at + 7 + size]))
+        at += size + 8
+    return found[0]
+
+
+@given(channels, numbers, shorts, properties, some.integers(0, 6000), some.binary(max_size=20))
+@example(1, 1, "key", {}, 0, b"")
+@example(1, 1, "key", {"application_headers": {"a": "ü", "n": 7, "long": 2**40}, "priority": 3}, 10, b"more")
+def test_what_is_read_is_what_py_amqp_reads(
+    channel: int, tag: int, key: str, given: dict[str, Any], size: int, behind: bytes
+) -> None:
+    body = bytes(number % 251 for number in range(size))
+    data = delivered(channel, tag, key, Message(body, **given))
+    found = read(b"before" + data + behind, 6)
+    if found is None:
+        return
+    assert isinstance(found, Delivery)
+    (consumer_tag, number, _, _, routing_key), message = read_by_amqp(data)
+    assert (found.channel, found.consumer_tag, found.end) == (channel, consumer_tag, 6 + len(data))
+    assert (found.message.delivery_tag, found.message.delivery_info["routing_key"]) == (number, routing_key)
+    assert (found.message.properties, found.message.body) == (message.properties, bytes(message.body or b""))
+
+
+def ours(body: bytes = b'{"a": 1}') -> bytes:
+    headers = {"koan-sent-at": "2026-01-01T00:00:00+00:00", "x": "ü", "koan-correlation": "c"}
+    envelope = Envelope("m1", "order.placed", 2, body, headers, "order.placed.p", attempt=2, priority=1)
+    return delivered(1, 7, "order.placed.p", to_amqp(envelope))
+
+
+def test_a_message_of_ours_takes_the_short_way() -> None:
+    found = read(ours(), 0)
+    assert isinstance(found, Delivery)
+    envelope = from_amqp(found.message, "billing")
+    assert envelope == from_amqp(_received(ours()), "billing")
+    assert (envelope.id, envelope.attempt, envelope.headers["x"]) == ("m1", 2, "ü")
+
+
+def _received(data: bytes) -> Message:
+    (_, _, _, _, key), message = read_by_amqp(data)
+    message.delivery_info = {"routing_key": key}
+    return message
+
+
+def test_a_part_of_a_message_is_left() -> None:
+    assert {read(ours()[:size], 0) for size in range(len(ours()))} == {None}
+
+
+@given(some.integers(0, len(ours()) - 1), some.integers(0, 255))
+def test_other_bytes_never_raise(at: int, value: int) -> None:
+    data = bytearray(ours())
+    data[at] = value
+    found = read(bytes(data), 0)
+    assert found is None or found.end <= len(data)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Message(b"x", application_headers={"x-death": [{"count": 1}]}),
+        Message(b"x", application_headers={"on": True}),
+        Message(b"x", reply_to="somebody"),
+        Message(b"x" * (2 * FRAME_MAX)),
+    ],
+    ids=["array", "bool", "property", "frames"],
+)
+def test_what_is_not_plain_is_left_to_py_amqp(message: Message) -> None:
+    assert read(delivered(1, 1, "key", message), 0) is None
+
+
+@given(channels, numbers, some.booleans(), some.binary(max_size=30))
+def test_confirms_are_read(channel: int, tag: int, multiple: bool, behind: bytes) -> None:
+    payload = b"".join(number.to_bytes(2, "big") for number in spec.Basic.Ack) + dumps("Lb", (tag, multiple))
+    data = b"\x01" + channel.to_bytes(2, "big") + len(payload).to_bytes(4, "big") + payload + b"\xce"
+    assert read(data + behind, 0) == Ack(len(data), channel, tag, multiple)
+    assert read(data[:-1], 0) is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_py_amqp_sees_few_of_many_messages(use_bus: UseBus, vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_bus(vhost.url)
+    taken: list[bool] = []
+    take = Link._take
+
+    def counted(link: Link) -> bool:
+        taken.append(take(link))
+        return taken[-1]
+
+    monkeypatch.setattr(Link, "_take", counted)
+    with listening(OrderPlaced) as arrived, running():
+        send_many([OrderPlaced(number) for number in range(300)])
+        wait_until(lambda: len(arrived) == 300, 30)
+    assert taken.count(True) >= 300
+    assert taken.count(False) < 100
