@@ -110,9 +110,10 @@ def test_other_bytes_never_raise(at: int, value: int) -> None:
         Message(b"x", application_headers={"x-death": [{"count": 1}]}),
         Message(b"x", application_headers={"on": True}),
         Message(b"x", reply_to="somebody"),
+        Message("x".encode("utf-16"), content_encoding="utf-16"),
         Message(b"x" * (2 * FRAME_MAX)),
     ],
-    ids=["array", "bool", "property", "frames"],
+    ids=["array", "bool", "property", "encoding", "frames"],
 )
 def test_what_is_not_plain_is_left_to_py_amqp(message: Message) -> None:
     assert read(delivered(1, 1, "key", message), 0) is None

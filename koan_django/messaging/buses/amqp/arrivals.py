@@ -39,6 +39,7 @@ _KNOWN = (
     ("timestamp", 0x0040, "L"),
     ("type", 0x0020, "s"),
 )
+_UTF8 = "utf-8"
 _FLAGS = sum(flag for _, flag, _ in _KNOWN)
 #: What is raised for bytes that are not as they are expected.
 _STRANGE = (StructError, IndexError, UnicodeDecodeError, ValueError)
@@ -108,7 +109,7 @@ def _delivery(data: bytes, at: int) -> Delivery | None:
         return None
     consumer_tag, number, routing_key = _arguments(data, at + _FRAME_SIZE + 4)
     properties = _properties(data, header + _FRAME_SIZE + 14, body - 1, flags)
-    if properties is None:
+    if properties is None or properties.get("content_encoding", _UTF8) != _UTF8:  # py-amqp brings others into it
         return None
     text = data[body + _FRAME_SIZE : end - 1] if length else b""
     return Delivery(end, channel, consumer_tag, Delivered(number, {"routing_key": routing_key}, properties, text))
