@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
-import subprocess
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
-from .process import identity, plain_environment
+from .database import DatabaseServer
+from .process import plain_environment
 from .requirement import first
-from .server import Server, ServerError
+from .server import ServerError
 from .waiting import free_port
 
 #: Nothing here outlives the run, so nothing has to reach the disk.
@@ -38,35 +33,21 @@ GRANT ALL ON *.* TO koan@'%' WITH GRANT OPTION;
 """
 
 
-class MariaDB(Server):
-    """A MariaDB server. ``dsn`` leads to a database that is always there; :meth:`database` makes one for a test."""
+class MariaDB(DatabaseServer):
+    """A MariaDB server."""
 
     title = "MariaDB"
     name = "mariadb"
     packages = ("mariadb-server-core", "mariadb-client-core")
     variable = "KOAN_TEST_MARIADB_URL"
     options: ClassVar[Mapping[str, str]] = _OPTIONS
-    dsn: str
+    makes = "CREATE DATABASE `{}`"
+    drops = "DROP DATABASE IF EXISTS `{}`"
+    account = "mysql"
 
     @classmethod
     def binary(cls) -> Path | None:
         return first("mariadbd", "/usr/sbin/mariadbd", "/opt/homebrew/bin/mariadbd")
-
-    @contextmanager
-    def database(self) -> Iterator[str]:
-        """Make an empty database and yield its URL; it is dropped afterwards."""
-        name = f"koan_{uuid.uuid4().hex[:12]}"
-        self._execute(f"CREATE DATABASE `{name}`")
-        try:
-            yield urlunsplit(urlsplit(self.dsn)._replace(path=f"/{name}"))
-        finally:
-            self._execute(f"DROP DATABASE IF EXISTS `{name}`")
-
-    def exports(self) -> dict[str, str]:
-        return {self.variable: self.dsn, "KOAN_TEST_DATABASE_URL": self.dsn}
-
-    def _adopt(self) -> None:
-        self.dsn = os.environ[self.variable]
 
     def _contain(self) -> None:
         self.dsn = f"mysql://root@127.0.0.1:{self._up().port(3306)}/mysql"
@@ -74,13 +55,12 @@ class MariaDB(Server):
     def _launch(self) -> None:
         program = self.binary()
         assert program is not None
-        folder, user = self._files(), _user()
-        if user:
-            shutil.chown(folder, user)
+        folder = self._home()
         data, grant = folder / "data", folder / "grant.sql"
         grant.write_text(_GRANT)
         grant.chmod(0o644)
-        self._initialise(data, user)
+        options = (f"--datadir={data}", f"--tmpdir={folder}", "--skip-test-db", "--innodb-flush-method=nosync")
+        self._initialise(_installer(), "--no-defaults", *options)
         port = free_port()
         self._run(
             "mariadb",
@@ -95,32 +75,9 @@ class MariaDB(Server):
                 *(f"--{name}={value}" for name, value in self.options.items()),
             ],
             env=plain_environment(),
-            user=user,
+            user=self._user(),
         )
         self.dsn = f"mysql://koan@127.0.0.1:{port}/mysql"
-
-    def _initialise(self, data: Path, user: str | None) -> None:
-        program = first("mariadb-install-db", "/usr/bin/mariadb-install-db", "/opt/homebrew/bin/mariadb-install-db")
-        if program is None:
-            raise ServerError("mariadb-install-db is missing: it comes in the same package as mariadbd")
-        done = subprocess.run(
-            [
-                program,
-                "--no-defaults",
-                f"--datadir={data}",
-                f"--tmpdir={data.parent}",
-                "--skip-test-db",
-                "--innodb-flush-method=nosync",
-            ],
-            cwd=data.parent,
-            env=plain_environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-            **(identity(user) if user else {}),  # type: ignore[call-overload]
-        )
-        if done.returncode:
-            raise ServerError(f"mariadb-install-db failed:\n{done.stdout}{done.stderr}")
 
     def _answers(self) -> bool:
         import pymysql
@@ -149,9 +106,8 @@ class MariaDB(Server):
         )
 
 
-def _user() -> str | None:
-    """MariaDB refuses to run as root: return somebody it may run as."""
-    if os.getuid() != 0:
-        return None
-    known = {entry.pw_name for entry in pwd.getpwall()}
-    return "mysql" if "mysql" in known else "nobody"
+def _installer() -> Path:
+    program = first("mariadb-install-db", "/usr/bin/mariadb-install-db", "/opt/homebrew/bin/mariadb-install-db")
+    if program is None:
+        raise ServerError("mariadb-install-db is missing: it comes in the same package as mariadbd")
+    return program

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
 import signal
-import subprocess
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
-from urllib.parse import urlsplit, urlunsplit
 
-from .process import Process, identity, plain_environment
+from .database import DatabaseServer
+from .process import Process, plain_environment
 from .requirement import first
-from .server import Server, ServerError
 from .waiting import free_port, wait_until
 
 #: Nothing here outlives the run, so nothing has to reach the disk.
@@ -31,8 +24,8 @@ _OPTIONS = {
 }
 
 
-class Postgres(Server):
-    """A PostgreSQL server. ``dsn`` leads to its maintenance database; :meth:`database` makes one for a test."""
+class Postgres(DatabaseServer):
+    """A PostgreSQL server. A database of a test is dropped, whoever is still connected."""
 
     title = "PostgreSQL"
     name = "postgres"
@@ -40,7 +33,9 @@ class Postgres(Server):
     units = ("postgresql.service",)
     variable = "KOAN_TEST_POSTGRES_URL"
     options: ClassVar[Mapping[str, str]] = _OPTIONS
-    dsn: str
+    makes = 'CREATE DATABASE "{}"'
+    drops = 'DROP DATABASE IF EXISTS "{}" WITH (FORCE)'
+    account = "postgres"
     _port: int
 
     @classmethod
@@ -50,27 +45,11 @@ class Postgres(Server):
         # The name on PATH may be a link; its neighbours (initdb) are beside what it leads to.
         return found.resolve() if found else None
 
-    @contextmanager
-    def database(self) -> Iterator[str]:
-        """Make an empty database and yield its URL; it is dropped afterwards, whoever is still connected."""
-        name = f"koan_{uuid.uuid4().hex[:12]}"
-        self._execute(f'CREATE DATABASE "{name}"')
-        try:
-            yield urlunsplit(urlsplit(self.dsn)._replace(path=f"/{name}"))
-        finally:
-            self._execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-
     def restart(self) -> None:
         """Stop the server, without waiting for its clients, and start it again where it was."""
         self._end(self._processes.pop())
         self._serve()
         wait_until(self._check, 60, f"{self.title} to answer", errors=(OSError,))
-
-    def exports(self) -> dict[str, str]:
-        return {self.variable: self.dsn, "KOAN_TEST_DATABASE_URL": self.dsn}
-
-    def _adopt(self) -> None:
-        self.dsn = os.environ[self.variable]
 
     def _contain(self) -> None:
         self.dsn = f"postgresql://koan@127.0.0.1:{self._up().port(5432)}/postgres"
@@ -78,11 +57,9 @@ class Postgres(Server):
     def _launch(self) -> None:
         program = self.binary()
         assert program is not None
-        folder, user = self._files(), _user()
-        if user:
-            shutil.chown(folder, user)
-        data = folder / "data"
-        self._initialise(program.with_name("initdb"), data, user)
+        data = self._home() / "data"
+        words = ("-U", "koan", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+        self._initialise(program.with_name("initdb"), "-D", data, *words)
         self._port = free_port()
         self._serve()
         self.dsn = f"postgresql://koan@127.0.0.1:{self._port}/postgres"
@@ -91,20 +68,7 @@ class Postgres(Server):
         program, data, port = self.binary(), self._files() / "data", str(self._port)
         assert program is not None
         options = [word for name, value in self.options.items() for word in ("-c", f"{name}={value}")]
-        self._run("postgres", [program, "-D", data, "-p", port, *options], env=plain_environment(), user=_user())
-
-    def _initialise(self, initdb: Path, data: Path, user: str | None) -> None:
-        done = subprocess.run(
-            [initdb, "-D", data, "-U", "koan", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"],
-            cwd=data.parent,
-            env=plain_environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-            **(identity(user) if user else {}),  # type: ignore[call-overload]
-        )
-        if done.returncode:
-            raise ServerError(f"initdb failed:\n{done.stdout}{done.stderr}")
+        self._run("postgres", [program, "-D", data, "-p", port, *options], env=plain_environment(), user=self._user())
 
     def _answers(self) -> bool:
         import psycopg
@@ -130,11 +94,3 @@ def _version(home: Path) -> float:
         return float(home.parent.name)
     except ValueError:
         return 0.0
-
-
-def _user() -> str | None:
-    """PostgreSQL refuses to run as root: return somebody it may run as."""
-    if os.getuid() != 0:
-        return None
-    known = {entry.pw_name for entry in pwd.getpwall()}
-    return "postgres" if "postgres" in known else "nobody"
