@@ -18,8 +18,8 @@ from koan_django.core.functions import Now
 from koan_django.messaging import events, handlers
 from koan_django.messaging.dead.deadletters import dead_letter
 from koan_django.messaging.envelope import Delivery, Envelope, Receipt
-from koan_django.messaging.exceptions import UnroutableError, WorkerLostError
-from koan_django.messaging.handling.verdicts import dead
+from koan_django.messaging.exceptions import UnroutableError
+from koan_django.messaging.handling.burial import given_up
 from koan_django.messaging.ordering.lines import Lane
 from koan_django.messaging.ordering.sharing import SharingConsumer
 from koan_django.messaging.outgoing.notifying import notify
@@ -154,18 +154,10 @@ class DatabaseConsumer(SharingConsumer):
         limit = self.bus.options.delivery_limit
         spent = [self._delivery(row) for row in rows if row.deliveries > limit]
         if spent:
-            self.settle([(each, self._given_up(each)) for each in spent])
+            self.settle([(each, given_up(self.bus, each)) for each in spent])
         taken = [row for row in rows if row.deliveries <= limit]
         self._suspect = next((row.pk for row in taken if row.deliveries > SUSPECT), self._suspect)
         return [self._delivery(row) for row in taken]
-
-    def _given_up(self, delivery: Delivery) -> Verdict:
-        error = WorkerLostError(
-            "no worker that was given the message came back with an answer",
-            why=f"{self.bus.options.delivery_limit} deliveries in a row ended without one",
-            fix="Find out what ends the workers (memory, a crash, a kill), then replay it.",
-        )
-        return dead(handlers.find(self.bus.alias, delivery.group, delivery.envelope.alias), error)
 
     def _has_room(self) -> bool:
         if self._suspect is not None and any(

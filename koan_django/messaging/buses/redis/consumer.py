@@ -18,10 +18,8 @@ from koan_django.core import clock, process
 from koan_django.core.texts import counted
 from koan_django.messaging import handlers
 from koan_django.messaging.envelope import Delivery
-from koan_django.messaging.exceptions import WorkerLostError
-from koan_django.messaging.handling.burial import bury
+from koan_django.messaging.handling.burial import bury, given_up
 from koan_django.messaging.handling.consumer import Consumer
-from koan_django.messaging.handling.verdicts import dead
 
 from . import bindings, fields, scripts
 from .bell import Bell
@@ -114,16 +112,8 @@ class RedisConsumer(Consumer):
         limit = self.bus.options.delivery_limit
         for each in (each for each, times in fresh if times > limit):
             self._held[group, each.ref] = each
-            self._dead.append((each, self._given_up(each)))
+            self._dead.append((each, given_up(self.bus, each)))
         return [each for each, times in fresh if times <= limit]
-
-    def _given_up(self, delivery: Delivery) -> Verdict:
-        error = WorkerLostError(
-            "no worker that was given the message came back with an answer",
-            why=f"{self.bus.options.delivery_limit} deliveries in a row ended without one",
-            fix="Find out what ends the workers (memory, a crash, a kill), then replay it.",
-        )
-        return dead(handlers.find(self.bus.alias, delivery.group, delivery.envelope.alias), error)
 
     def _delivery(self, group: str, entry: Sequence[Any]) -> Delivery:
         number, identifier, pairs = entry[:3]
