@@ -252,7 +252,7 @@ class TestVerifying:
             [forged] = make(1)
             raw_events.filter(pk=forged.pk).update(seal=AuditSeal.objects.get(number=3))
 
-        assert findings_after(add) == [f"1 events were added to {_where(10, chain)}"]
+        assert findings_after(add) == [f"1 event was added to {_where(10, chain)}"]
 
     def test_an_end_that_was_cut_off_is_found_by_whoever_noted_the_head(self, chain: list[AuditEvent]) -> None:
         noted = Head.parse(verify().head)

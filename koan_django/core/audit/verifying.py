@@ -181,7 +181,9 @@ class _Walk:
             missing = seal.count - len(rows)
             self._report.found("event", f"{missing} of {seal.count} events are missing of {what}", seal.number)
         elif len(rows) > seal.count:
-            self._report.found("event", f"{len(rows) - seal.count} events were added to {what}", seal.number)
+            self._report.found(
+                "event", f"{counted(len(rows) - seal.count, 'event was', 'events were')} added to {what}", seal.number
+            )
         elif not is_same(said, seal.digest):
             self._report.found("event", f"an event was changed or exchanged in {what}", seal.number)
 
