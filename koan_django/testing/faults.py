@@ -28,6 +28,7 @@ POINTS: Mapping[str, str] = {
     "messaging.handle.committed": "what a handler did is committed, and the bus does not know",
     "messaging.consumer.before_settle": "verdicts are in, nothing is acknowledged, put back or dead-lettered",
     "messaging.move.before_publish": "a message was taken from a queue that is moved, and is nowhere else",
+    "messaging.apply.made": "`koan_topology apply` has made something, and not put it on record",
     "messaging.move.before_ack": "a message that is moved stands in both queues",
     "messaging.migrate.after_switch": "messages go to the temporary queue of a migration",
     "messaging.migrate.after_delete": "the queue is deleted that is to be made anew",

@@ -192,6 +192,43 @@ class TestListener:
                 other.execute("SELECT pg_notify(%s, '')", [CHANNEL])
             wait_until(lambda: len(woken) > before, 30, "the notification")
 
+    @pytest.mark.services("postgres")
+    def test_a_thousand_who_wait_in_one_process_share_one_connection_and_all_are_woken(
+        self, postgres_database: str
+    ) -> None:
+        woken: set[int] = set()
+        with self.listener(postgres_database, lambda: None) as listener, psycopg.connect(postgres_database) as other:
+            other.autocommit = True
+            channels = [notifying.channel_of(f"bus-{number % 50}") for number in range(1000)]
+            for number, channel in enumerate(channels):
+                listener.add(channel, lambda number=number: woken.add(number))
+            wait_until(lambda: all(map(listener.hears, channels)), 30, "all channels to be listened to")
+            count = (
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            wait_until(lambda: other.execute(count).fetchone() == (1,), 30, "one connection to be left")
+            woken.clear()
+            for channel in set(channels):
+                other.execute("SELECT pg_notify(%s, '')", [channel])
+            wait_until(lambda: len(woken) == 1000, 30, "all to be woken")
+
+    @pytest.mark.services("postgres")
+    def test_without_a_free_connection_it_says_so_and_listens_once_there_is_one(
+        self, postgres: Postgres, postgres_database: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(listening_module, "RETRY_SECONDS", 0.2)
+        name = postgres_database.rpartition("/")[2]
+        with psycopg.connect(postgres.dsn, autocommit=True) as admin:
+            admin.execute(f'CREATE ROLE "{name}" LOGIN CONNECTION LIMIT 0')
+            try:
+                with self.listener(f"{postgres_database}?user={name}", lambda: None) as listener:
+                    wait_until(lambda: "too many connections" in listener.error, 30, "the listener to say so")
+                    assert not listener.hears(CHANNEL)
+                    admin.execute(f'ALTER ROLE "{name}" CONNECTION LIMIT 5')
+                    wait_until(lambda: listener.hears(CHANNEL), 30, "the listener to listen")
+            finally:
+                admin.execute(f'DROP ROLE "{name}"')
+
     def test_where_no_notification_arrives_it_says_so_and_hears_nothing(
         self, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
     ) -> None:

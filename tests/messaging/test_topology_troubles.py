@@ -25,6 +25,7 @@ from koan_django.messaging.provisioning.migrating import migrate
 from tests.messaging.conftest import UseBus
 from tests.messaging.shop import OrderPlaced, listening
 from tests.messaging.test_topology import QUORUM, counted, run, target
+from tests.messaging.test_topology_migration import killed_at
 from tests.messaging.wire import Wire, wired
 from tests.services import wait_until
 from tests.services.proxy import Proxy
@@ -218,3 +219,19 @@ def test_a_management_api_that_is_away_for_a_moment_ends_no_migration(
         assert migrate(target(), name, adopt=True).is_done
         assert len(asked) > 6
     assert [each.body for each in wire.take(name)] == [b"precious"]
+
+
+def test_who_is_killed_while_applying_leaves_the_rest_to_the_next_and_nothing_in_danger(
+    use_vhost: Callable[..., Any], wire: Wire
+) -> None:
+    use_vhost()
+    wanted = Topology(queues=tuple(Queue(name, QUORUM) for name in ("a", "b", "c")))
+    killed_at("messaging.apply.made", 2, lambda: apply(target(wanted)))
+    assert set(target().inspect().queues) == {"a", "b"}
+    assert {row.name for row in TopologyObject.objects.all()} == {"a"}  # b stands, and nobody knows whose it is
+    done = apply(target(wanted))
+    assert [str(each) for each in done.made] == ["c"]
+    for name in "abc":
+        wait_until(counted(name), 60, "the queue to be counted")
+    assert [str(each) for each in apply(target(Topology()), force=True).removed] == ["a", "c"]
+    assert set(target().inspect().queues) == {"b"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from koan_django.core import faults
 from koan_django.core.texts import counted
 from koan_django.messaging.exceptions import TopologyError
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from .plans import Plan
     from .standing import Standing, StandingQueue
     from .targets import Target
+
+
+_MADE = faults.point("messaging.apply.made")
 
 
 @dataclass(slots=True)
@@ -98,6 +102,7 @@ class _Work:
         if refusal:
             self._done.refused.append(f"{identity.kind} {identity}: {refusal}")
             return
+        _MADE()
         ownership.record(*self._where, [part])
         self._done.made.append(identity)
 
