@@ -37,7 +37,7 @@ def stack(request: pytest.FixtureRequest) -> dict[str, str]:
 
 def test_nothing_is_lost_and_nothing_done_twice(stack: dict[str, str], process: StartProcess, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
-    pictures.photographs(folder, PHOTOS)
+    pictures.photographs(folder, PHOTOS, width=1600, height=1200)  # the kills hit renditions of any size
     demo = Demo(tmp_path / "demo", {**stack, "PHOTOS": str(folder), "EXIT": "1"})
     live = process(
         "demo", [sys.executable, "-m", "sampleproject.demo"], env={**os.environ, **demo.environment()}, cwd=ROOT
