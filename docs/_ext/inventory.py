@@ -13,6 +13,7 @@ from argparse import Action, ArgumentParser, _SubParsersAction
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from datetime import timedelta
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -237,6 +238,7 @@ def _literal(call: ast.Call, path: Path) -> str:
     raise ValueError(f"{path}:{call.lineno}: name the event by a literal, or nobody can look it up")
 
 
+@cache
 def _trees() -> dict[Path, ast.Module]:
     return {path: ast.parse(path.read_text()) for path in sorted(PACKAGE.glob("**/*.py"))}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,11 @@ sys.path.append(str(ROOT / "docs" / "_ext"))
 
 from inventory import PACKAGE, PAGES, Entry, anchor_id, collect  # noqa: E402
 
-ENTRIES = collect()
+
+@cache
+def entries() -> dict[str, Entry]:
+    """What the code has; read when a test asks, since that takes seconds."""
+    return collect()
 
 
 def anchors() -> dict[str, Path]:
@@ -32,7 +37,7 @@ def anchors() -> dict[str, Path]:
 
 @pytest.mark.parametrize("kind", PAGES)
 def test_everything_with_a_name_has_an_anchor(kind: str) -> None:
-    wanted = [entry for entry in ENTRIES.values() if entry.kind == kind]
+    wanted = [entry for entry in entries().values() if entry.kind == kind]
     assert wanted, f"no {kind} was found in the code at all"
     missing = [entry.anchor for entry in wanted if anchor_id(entry.anchor) not in anchors()]
     lines = "\n".join(f"({anchor})=" for anchor in missing)
@@ -74,7 +79,7 @@ def test_every_table_is_described() -> None:
 def test_no_anchor_is_left_of_what_is_gone() -> None:
     kinds = tuple(f"{kind}-" for kind in PAGES)
     gone = [f"{page.name}: {found}" for found, page in anchors().items() if found.startswith(kinds)]
-    gone = [line for line in gone if line.partition(": ")[2] not in ENTRIES]
+    gone = [line for line in gone if line.partition(": ")[2] not in entries()]
     assert not gone, "the code does not have these any more:\n" + "\n".join(gone)
 
 
@@ -107,13 +112,13 @@ def test_no_sentence_is_missing_behind_an_anchor() -> None:
 )
 def test_the_search_finds_what_is_known_to_be_there(name: str) -> None:
     """Or the tests above would pass by finding nothing."""
-    found = ENTRIES[anchor_id(name)]
+    found = entries()[anchor_id(name)]
     assert isinstance(found, Entry)
     assert found.anchor == name
 
 
 def test_facts_are_read_from_the_code() -> None:
-    facts = {name: entry.facts for name, entry in ENTRIES.items()}
+    facts = {name: entry.facts for name, entry in entries().items()}
     assert facts["setting-messaging-buses-confirm-timeout"] == "duration, default `5s`"
     assert facts["setting-storage-profiles-storage"] == "text, required"
     assert facts["event-storage-put"] == "`start`, then `stop` or `exception`; carries `profile`, `key`"
