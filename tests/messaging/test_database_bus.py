@@ -53,7 +53,7 @@ def test_four_workers_share_the_messages_and_none_is_handled_by_two(bus: Any) ->
         with ExitStack() as stack:
             for _ in range(4):
                 stack.enter_context(running())
-            wait_until(lambda: not QueuedDelivery.objects.exists(), 60, "all to be handled")
+            wait_until(lambda: not QueuedDelivery.objects.exists(), 120, "all to be handled")
     assert sorted(message.number for message, _ in arrived) == list(range(400))
     assert Counter(MessageEvent.objects.values_list("kind", flat=True)) == {"sent": 400, "handled": 400}
 

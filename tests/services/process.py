@@ -82,7 +82,7 @@ class Process:
             raise AssertionError(f"{self.name} ended with {self.returncode} and never said {text!r}:\n{self.tail()}")
         return self.output
 
-    def wait(self, timeout: float = 30) -> int:
+    def wait(self, timeout: float = 60) -> int:
         """Wait for the process to end by itself and return its code."""
         try:
             return self._popen.wait(timeout)

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 def wait_until(
     condition: Callable[[], T],
-    timeout: float = 10,
+    timeout: float = 30,
     what: str = "the condition",
     *,
     every: float = 0.05,

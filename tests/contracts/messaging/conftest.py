@@ -47,7 +47,7 @@ class Rig:
             pool.shutdown()
 
     @staticmethod
-    def until(condition: Callable[[], Any], what: str, seconds: float = 15) -> None:
+    def until(condition: Callable[[], Any], what: str, seconds: float = 30) -> None:
         """Wait for ``condition``."""
         wait_until(condition, seconds, what)
 
