@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+
+#: https://www.kernel.org/doc/html/latest/networking/ip-sysctl.html, ip_local_port_range: from 32768 by default.
+_PORTS = range(15_000, 32_000)
 
 
 def wait_until(
@@ -38,8 +42,15 @@ def wait_until(
 
 
 def free_port() -> int:
-    """Return a port of the loopback interface that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port of the loopback interface that nobody listens on now.
+
+    It is below those that the system gives to outgoing connections: one of them could take it before a server does.
+    """
+    for port in random.sample(_PORTS, 1000):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no port is free")
