@@ -7,8 +7,8 @@ The values live in context variables, so they follow ``await`` by themselves. :f
 from __future__ import annotations
 
 import contextvars
+import os
 import re
-import uuid
 from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -104,7 +104,7 @@ _ALL = tuple(_VALUES.items())
 
 def new_id() -> str:
     """Return a fresh identifier: 32 hexadecimal digits."""
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()  # as unlikely to come twice as a UUID, and made in half the time
 
 
 def snapshot() -> dict[str, str]:

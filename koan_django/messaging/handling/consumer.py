@@ -204,14 +204,14 @@ class Consumer(DatabaseThread):
         while True:
             self._moved = time.monotonic()
             busy = self._settle_done()
-            self._tell_overdue()
-            self._look_around()
             self.tend()
-            self.keep()
-            if not self.draining.is_set():
+            if not self.draining.is_set():  # first: what has arrived waits for nothing that is only due now and then
                 busy = self._fill() or busy
             elif self._again:
                 self._give_back_again()
+            self._tell_overdue()
+            self._look_around()
+            self.keep()
             if self._is_over():
                 return
             self.idle(busy)
