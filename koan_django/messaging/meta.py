@@ -49,11 +49,11 @@ class MessageOptions:
 
         A key that is ``None``, or has a part that is, identifies nothing.
         """
-        if any(getattr(message, name) is None for name in self.idempotency_fields):
+        if not self.idempotency_fields or any(getattr(message, name) is None for name in self.idempotency_fields):
             return None
         parts = [self._key(message, name) for name in self.idempotency_fields]
         if len(parts) < 2:
-            return parts[0] if parts else None
+            return parts[0]
         return msgspec.json.encode(parts).decode()  # joined by a separator, ("a|b", "c") would equal ("a", "b|c")
 
     def headers(self, message: Message) -> dict[str, str]:

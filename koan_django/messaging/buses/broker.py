@@ -186,6 +186,9 @@ class BrokerBus(Bus):
 
         What can reach nobody has an error in the place of a receipt. With ``callers`` each message has its own.
         """
+        if self._is_known and self._told is None and all(outcome is CONFIRMED for outcome in outcomes):
+            self._note(envelopes)
+            return [Receipt(each.id, "published", self.alias) for each in envelopes]
         self._tell(next((outcome.reason for outcome in outcomes if outcome.state == "unsent"), ""))
         if not self._is_known and any(outcome.state not in _SILENT for outcome in outcomes):
             self._is_known = True

@@ -55,6 +55,8 @@ MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 15.0
 HOLD = timedelta(seconds=5)
 #: In a partition what is behind a held handler waits here, and is looked at again after so long.
 HELD_SECONDS = 1.0
+#: While there is always something to hand over, the rest is seen to as often.
+KEEP_SECONDS = 0.05
 #: What a turn of the consuming thread may take: a connection, an answer of the broker, a locked database.
 STUCK_SECONDS = 30.0
 _BEFORE_SETTLE = faults.point("messaging.consumer.before_settle")
@@ -201,20 +203,25 @@ class Consumer(DatabaseThread):
             self._tally.flush(everything=True)
 
     def _loop(self) -> None:
+        kept = float("-inf")
         while True:
             self._moved = time.monotonic()
             busy = self._settle_done()
             self.tend()
-            if not self.draining.is_set():  # first: what has arrived waits for nothing that is only due now and then
-                busy = self._fill() or busy
+            submitted = False
+            if not self.draining.is_set():
+                submitted = self._fill()
             elif self._again:
                 self._give_back_again()
-            self._tell_overdue()
-            self._look_around()
-            self.keep()
+            # What was handed over waits for this thread to wait: the pool's own needs the interpreter.
+            if not submitted or self._moved - kept >= KEEP_SECONDS:
+                kept = self._moved
+                self._tell_overdue()
+                self._look_around()
+                self.keep()
             if self._is_over():
                 return
-            self.idle(busy)
+            self.idle(busy or submitted)
 
     def _tell_overdue(self) -> None:
         """Log each call that is over its time limit and goes on, once. Children end theirs."""

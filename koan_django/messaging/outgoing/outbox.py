@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import cache
 from typing import TYPE_CHECKING
 
 from django.db import connections, router, transaction
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from koan_django.messaging.buses.base import Due
     from koan_django.messaging.envelope import Envelope
+    from koan_django.messaging.models import OutboxMessage
 
 #: Messages of one key share a lane. The number is part of stored rows and does not change.
 LANES = 64
@@ -46,12 +48,19 @@ def must_store(bus: str, envelopes: Sequence[Envelope]) -> bool:
 
     A transaction is open and may still roll back, or an earlier message of the same key waits already.
     """
-    from koan_django.messaging.models import OutboxMessage
-
-    if connections[router.db_for_write(OutboxMessage)].in_atomic_block:
+    rows = _rows()
+    if connections[router.db_for_write(rows)].in_atomic_block:
         return True
     lanes = {lane_of(bus, envelope) for envelope in envelopes if envelope.partition_key}
-    return bool(lanes) and OutboxMessage.objects.all().primary().ahead(bus, lanes).exists()
+    return bool(lanes) and rows.objects.all().primary().ahead(bus, lanes).exists()
+
+
+@cache
+def _rows() -> type[OutboxMessage]:
+    """The model, which is there once the apps are; it is asked for with each message."""
+    from koan_django.messaging.models import OutboxMessage
+
+    return OutboxMessage
 
 
 def store(bus: str, envelopes: Sequence[Envelope], due: Due, error: str = "") -> list[Receipt]:
