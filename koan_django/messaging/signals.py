@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from django.dispatch import Signal
 
-#: ``sender`` is the class of the bus, ``stage`` says how far it has come: see :mod:`koan_django.messaging.lifecycle`.
+#: ``sender`` is the class of the bus, ``stage`` says how far it has come, as the facts do.
 bus_state_changed = Signal()
