@@ -19,6 +19,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory, override_settings
 from django.urls import path
 from django.utils.log import AdminEmailHandler
+from django.views.debug import get_default_exception_reporter_filter
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -199,8 +200,10 @@ class TestErrorPages:
     @pytest.fixture(autouse=True)
     def _registered(self) -> Iterator[None]:
         register_value(SECRET)
+        get_default_exception_reporter_filter.cache_clear()  # Django keeps the one of the first page of the process
         with override_settings(**SETTINGS):
             yield
+        get_default_exception_reporter_filter.cache_clear()
 
     def leaks(self, page: str) -> list[str]:
         """The forms in which the secret stands on the page, other than in its own source line."""
@@ -224,6 +227,7 @@ class TestErrorPages:
 
         plain = {name: getattr(global_settings, name) for name in PAGES}
         with override_settings(DEBUG=True, **plain):
+            get_default_exception_reporter_filter.cache_clear()
             assert self.leaks(client.get("/fail").text)
 
     def test_a_variable_is_hidden_by_its_name_where_debug_is_off(self) -> None:

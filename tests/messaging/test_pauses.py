@@ -65,15 +65,15 @@ def test_no_pause_brings_a_message_that_nobody_tried_nearer_to_the_dead_letters(
     ):
         with running(1) as runner:
             send_many([OrderPlaced(number) for number in range(COUNT)])
-            wait_until(lambda: fetched(runner, "billing") >= COUNT - 2, 10, "the worker to fetch what it does not try")
+            wait_until(lambda: fetched(runner, "billing") >= COUNT - 2, 30, "the worker to fetch what it does not try")
             for number in range(1, PAUSES + 1):
                 pausing.pause("billing.open")
                 notice("held", number)
                 if not keep:
-                    wait_until(lambda: wire.depth(queue) == COUNT - 2, 10, "them to be in the queue")
+                    wait_until(lambda: wire.depth(queue) == COUNT - 2, 30, "them to be in the queue")
                 pausing.resume("billing.open")
                 notice("released", number)
-                wait_until(lambda: fetched(runner, "billing") >= COUNT - 2, 10, "them to be here")
+                wait_until(lambda: fetched(runner, "billing") >= COUNT - 2, 30, "them to be here")
             pausing.pause("billing.open")
             notice("held", PAUSES + 1)
             runner.drain()  # what is fetched goes back, which counts once
@@ -95,14 +95,14 @@ def test_what_was_kept_during_a_pause_is_handled_before_what_came_later(
         running(1) as runner,
     ):
         send_many([OrderPlaced(number) for number in range(COUNT)])
-        wait_until(lambda: fetched(runner, "billing") >= COUNT - 2, 10, "the worker to fetch them")
+        wait_until(lambda: fetched(runner, "billing") >= COUNT - 2, 30, "the worker to fetch them")
         pausing.pause("billing.open")
         notice("held", 1)
         send_many([OrderPlaced(number) for number in range(COUNT, COUNT + 10)])
         assert wire.depth(bus.names.group("billing")) == 10  # nobody consumes
         free.set()
         pausing.resume("billing.open")
-        wait_until(lambda: len(arrived) == COUNT + 10, 10, "all of them")
+        wait_until(lambda: len(arrived) == COUNT + 10, 30, "all of them")
     assert [message.number for message, _ in arrived] == list(range(COUNT + 10))
 
 
@@ -119,13 +119,13 @@ def test_an_ordered_group_that_is_held_for_long_has_nothing_here_and_goes_on_in_
         running(1) as runner,
     ):
         lanes = runner.consumers[0].lines
-        wait_until(lambda: lanes, 10, "the worker to have the partition")
+        wait_until(lambda: lanes, 30, "the worker to have the partition")
         send_many([StockMoved("sku", number) for number in range(COUNT)])
-        wait_until(lambda: len(arrived) == 1, 10, "the first to be handled")
+        wait_until(lambda: len(arrived) == 1, 30, "the first to be handled")
         pausing.pause("stock.move")
         notice("held", 1)
         free.set()
-        wait_until(lambda: wire.depth(bus.names.partition("stock", 0)) >= COUNT - 2, 10, "the others to go back")
+        wait_until(lambda: wire.depth(bus.names.partition("stock", 0)) >= COUNT - 2, 30, "the others to go back")
         pausing.resume("stock.move")
-        wait_until(lambda: len(arrived) >= COUNT, 10, "all of them")
+        wait_until(lambda: len(arrived) >= COUNT, 30, "all of them")
     assert [message.count for message, _ in arrived] == list(range(COUNT))

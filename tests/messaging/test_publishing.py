@@ -116,7 +116,7 @@ def broker_io(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
         return call
 
-    for name in ("connect", "write", "wait", "dispatch"):
+    for name in ("connect", "write", "wait"):
         monkeypatch.setattr(Link, name, counted(name))
     return found
 

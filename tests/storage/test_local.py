@@ -251,7 +251,9 @@ def test_killed_in_mid_write_leaves_the_old_object_whole(
 
 
 @pytest.mark.parametrize(
-    ("point", "left"), [("storage.local.before_replace", b"old"), ("storage.local.replaced", b"b" * 65536 * 20)]
+    ("point", "left"),
+    [("storage.local.before_replace", b"old"), ("storage.local.replaced", b"b" * 65536 * 20)],
+    ids=["before", "after"],
 )
 def test_killed_around_the_replacement_leaves_the_old_object_or_the_new_one(
     root: Path, driver: LocalDriver, writer: Callable[..., subprocess.Popen[str]], point: str, left: bytes
