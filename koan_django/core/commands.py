@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import time
-from contextlib import ExitStack
-from typing import Any
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand
 
@@ -13,10 +14,26 @@ from .audit import Reference, acting_as, record
 from .audit.actors import of_command
 from .context import correlation, new_id
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 #: What every command has, and what says nothing about the deed.
 _COMMON = frozenset(
     {"settings", "pythonpath", "traceback", "no_color", "force_color", "skip_checks", "verbosity", "stdout", "stderr"}
 )
+
+
+@contextmanager
+def ending_on_signals() -> Iterator[list[int]]:
+    """Yield a list that holds something once the process was asked to end, by SIGTERM or Ctrl-C."""
+    caught: list[int] = []
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda number, _frame: caught.append(number)) for number in numbers]
+    try:
+        yield caught
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 class AuditedCommand(BaseCommand):

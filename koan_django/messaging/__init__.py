@@ -8,6 +8,7 @@ Where things live:
 - buses: ``buses/`` (one protocol, a bus for each scheme), ``candidates choices requirements``
 - declaring handlers: ``handlers objections``
 - handling: ``worker/`` (in Celery's), ``handling/``, in order ``ordering/``
+- what workers and relays have of what they share: ``shares``
 - pausing handlers, and counting what they do: ``control/``
 - dead letters: ``dead/``
 - what stands on a broker: ``provisioning/``

@@ -13,12 +13,15 @@ from django.db.models import F, Min, Q
 from koan_django.core.functions import Now
 from koan_django.core.leases import LeasedQuerySet, new_owner
 
+from .routing import LANES
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from .buses.base import Due
     from .models import (  # noqa: F401  # named in base classes as text
         DeadLetter,
+        OutboxLane,
         OutboxMessage,
         Partition,
         QueuedDelivery,
@@ -50,6 +53,12 @@ class OutboxQuerySet(models.QuerySet["OutboxMessage"]):
     def pending(self, bus: str) -> OutboxQuerySet:
         """Messages of ``bus`` that wait, now or for later."""
         return self.filter(bus=bus, state="pending")
+
+    def within(self, lanes: Collection[int]) -> OutboxQuerySet:
+        """Messages of these lanes, those of tenants with a broker of their own among them."""
+        if len(lanes) == LANES:
+            return self
+        return self.alias(number=F("lane") % LANES).filter(number__in=lanes)
 
     def ahead(self, bus: str, lanes: Iterable[int]) -> OutboxQuerySet:
         """Messages of these lanes that were due before now: what is sent after them must not overtake them."""
@@ -83,6 +92,14 @@ class OutboxQuerySet(models.QuerySet["OutboxMessage"]):
         return self.filter(pk__in=list(pks)).update(
             available_at=Now() + wait, last_error=reason[:500], tries=F("tries") + 1
         )
+
+
+class OutboxLaneQuerySet(LeasedQuerySet["OutboxLane"]):
+    """The lanes of the outbox, and which relay holds them."""
+
+    def primary(self) -> OutboxLaneQuerySet:
+        """Read where is written: a replica may show an owner who has gone."""
+        return self.using(router.db_for_write(self.model))
 
 
 class DeliveryQuerySet(LeasedQuerySet["QueuedDelivery"]):

@@ -11,6 +11,8 @@ import re
 from functools import lru_cache
 from hashlib import blake2b
 
+#: Of the outbox: messages of one key share a lane. The number is part of stored rows and does not change.
+LANES = 64
 _PARTITION = re.compile(r"\.p(\d{1,4})$", re.ASCII)
 
 

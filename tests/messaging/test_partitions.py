@@ -366,7 +366,7 @@ def test_the_queues_of_fewer_partitions_than_before_are_worked_off(use: Any, vho
 
 def test_what_an_ordered_message_costs_the_database(use: Any) -> None:
     """A claim is three statements for a batch of any size, as without order; handling the same four."""
-    use("database", PARTITIONS=1)
+    use("database", PARTITIONS=1, LEASE=60)
     with listening(StockMoved, group="stock"):
         bus = registry.get("main")
         from tests.messaging.shop import ThreadPool
@@ -382,13 +382,17 @@ def test_what_an_ordered_message_costs_the_database(use: Any) -> None:
         assert [each.envelope.decode(StockMoved).count for each in taken] == list(range(20))
         counted = Counter(each["sql"].split()[0] for each in claiming)
         assert (counted["SELECT"], counted["UPDATE"]) == (2, 1)
+        consumer.shares._looked = time.monotonic()
         with CaptureQueriesContext(connection) as tending:
             consumer.tend()
         assert len(tending) == 0  # once a second it looks who else is there
-        consumer.shares._looked = float("-inf")
-        with CaptureQueriesContext(connection) as looking:
-            consumer.tend()
-        assert len(looking) == 4
+        for ago, statements in ((0, 2), (25, 4)):  # with a third of the lease behind it, it says so and renews
+            consumer.shares._looked = float("-inf")
+            consumer.shares._said -= ago
+            consumer.shares._renewed -= ago
+            with CaptureQueriesContext(connection) as looking:
+                consumer.tend()
+            assert len(looking) == statements
         consumer.shut()
 
 

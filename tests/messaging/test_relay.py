@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -16,19 +17,19 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError, connection, transaction
+from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from koan_django.core.models import Lease
 from koan_django.core.retry import RetryPolicy
 from koan_django.messaging import UnroutableError, send_many
 from koan_django.messaging.buses.broker import Outcome
 from koan_django.messaging.envelope import Envelope
-from koan_django.messaging.models import MessageEvent, OutboxMessage
+from koan_django.messaging.models import MessageEvent, OutboxLane, OutboxMessage, OutboxRelay
 from koan_django.messaging.outgoing import relay as relays
 from koan_django.messaging.outgoing.relay import Relay
 from koan_django.messaging.outgoing.waves import waves
-from koan_django.messaging.routing import partition_of
+from koan_django.messaging.routing import LANES, partition_of
 from koan_django.testing.faults import environment
 from tests.messaging.conftest import UseBus, running
 from tests.messaging.shop import OrderPlaced, StockMoved, listening
@@ -54,6 +55,14 @@ class Relaying:
 
     def __exit__(self, *exc_info: object) -> None:
         self.relay.stop(20)
+
+
+def bound(bus: Any, wire: Wire) -> str:
+    """One queue for all partitions of the group ``stock``."""
+    queue = wire.queue(bus.names.group("stock"))
+    wire.channel.exchange_declare(bus.names.direct, "topic", durable=True, auto_delete=False)
+    wire.channel.queue_bind(queue, bus.names.direct, "stock.*")
+    return queue
 
 
 def numbers_in(wire: Wire, queue: str) -> list[int]:
@@ -154,9 +163,9 @@ def test_what_the_broker_did_not_answer_is_published_again_with_its_id(
     assert ids[1:] == [receipt.id] * 2  # it had arrived: the inbox takes the second for what it is
 
 
-def test_two_relays_never_publish_at_the_same_time(use_bus: UseBus, vhost: Vhost, wire: Wire) -> None:
+def test_two_relays_share_the_lanes_and_publish_at_the_same_time(use_bus: UseBus, vhost: Vhost, wire: Wire) -> None:
     bus = use_bus(vhost.url)
-    queue = wire.queue(bus.names.group("billing"))
+    queue = bound(bus, wire)
     inside, most = [0], [0]
     publish = bus.publish
 
@@ -170,39 +179,81 @@ def test_two_relays_never_publish_at_the_same_time(use_bus: UseBus, vhost: Vhost
             inside[0] -= 1
 
     bus.publish = watched
-    with listening(OrderPlaced, group="billing"), Relaying(bus) as one, Relaying(bus) as other:
-        for start in range(0, 100, 10):
+    keys = [f"sku-{number}" for number in range(20)]
+    with listening(StockMoved, group="stock"), Relaying(bus) as one, Relaying(bus) as other:
+        wait_until(lambda: len(one.lanes.held) == len(other.lanes.held) == LANES // 2, 30, "each to have its half")
+        for count in range(4):
             with transaction.atomic():
-                send_many([OrderPlaced(number) for number in range(start, start + 10)], group="billing")
-        wait_until(lambda: not OutboxMessage.objects.exists(), 20, "the outbox to be published")
-        assert {one.finding().message, other.finding().message} == {"publishing", "standing by"}
-    assert most == [1]
-    assert numbers_in(wire, queue) == list(range(100))
+                send_many([StockMoved(key, count) for key in keys], group="stock")
+        wait_until(lambda: not OutboxMessage.objects.exists(), 60, "the outbox to be published")
+        assert one.published > 0 < other.published
+        assert one.published + other.published == 80
+    assert most == [2]
+    arrived: dict[str, list[int]] = defaultdict(list)
+    for each in wire.take(queue):
+        body = json.loads(each.body)
+        arrived[body["sku"]].append(body["count"])
+    assert arrived == {key: list(range(4)) for key in keys}
 
 
-def test_the_second_relay_takes_over_when_the_first_stops(use_bus: UseBus, vhost: Vhost, wire: Wire) -> None:
+def test_the_others_take_over_when_one_stops(use_bus: UseBus, vhost: Vhost, wire: Wire) -> None:
     bus = use_bus(vhost.url)
-    wire.queue(bus.names.group("billing"))
     with Relaying(bus) as one:
-        wait_until(lambda: one.finding().message == "publishing", what="the first to publish")
+        wait_until(lambda: len(one.lanes.held) == LANES, 30, "the first to have all lanes")
+        assert one.finding().message == "publishing"
         with Relaying(bus) as other:
+            wait_until(lambda: len(other.lanes.held) == LANES // 2, 30, "the second to have its half")
             one.stop(10)
-            wait_until(lambda: other.finding().message == "publishing", what="the second to publish")
+            wait_until(lambda: len(other.lanes.held) == LANES, 30, "the second to have all lanes")
+    assert not OutboxRelay.objects.exists()
+    assert not OutboxLane.objects.filter(lease_until__isnull=False).exists()
 
 
-def test_a_relay_that_lost_its_lease_stops_publishing(use_bus: UseBus, vhost: Vhost, wire: Wire) -> None:
+def test_a_relay_that_lost_its_lanes_stops_publishing(use_bus: UseBus, vhost: Vhost, wire: Wire) -> None:
     bus = use_bus(vhost.url)
     wire.queue(bus.names.group("billing"))
     with Relaying(bus) as relay, listening(OrderPlaced, group="billing"):
-        wait_until(lambda: relay.finding().message == "publishing", what="the relay to hold its lease")
-        stolen = Lease.objects.get(name="koan_messaging.relay.main")
-        later = timezone.now() + timedelta(minutes=5)
-        Lease.objects.filter(pk=stolen.pk).update(lease_token=stolen.lease_token + 1, lease_until=later)
+        wait_until(lambda: len(relay.lanes.held) == LANES, 30, "the relay to hold all lanes")
+        taken_over(LANES)
         time.sleep(1.1)  # what was renewed within a second is taken to hold
         with transaction.atomic():
             OrderPlaced(1).send_to("billing")
-        wait_until(lambda: relay.finding().message == "standing by", what="the relay to stand by")
+        wait_until(lambda: relay.finding().message == "standing by", 30, "the relay to stand by")
         assert OutboxMessage.objects.count() == 1
+
+
+def taken_over(lanes: int) -> None:
+    """Somebody else, who lives, has taken as many lanes."""
+    later = timezone.now() + timedelta(minutes=5)
+    rows = OutboxLane.objects.filter(number__lt=lanes)
+    assert rows.update(lease_owner="another", lease_token=F("lease_token") + 1, lease_until=later) == lanes
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_relay_that_stood_still_puts_off_nothing_that_another_has_taken_over(
+    use_bus: UseBus, vhost: Vhost, wire: Wire
+) -> None:
+    """What the broker confirmed to it is deleted all the same: it is there, whoever published it."""
+    bus = use_bus(vhost.url)
+    lanes = Lanes(bus, wire, **{"x-max-length": 1, "x-overflow": "reject-publish"})
+    wire.publish(lanes.full, b'{"count": -1}')
+    with listening(StockMoved, group="stock"), transaction.atomic():
+        refused = StockMoved(lanes.full_key, 1).send_to("stock")
+        StockMoved(lanes.free_key, 1).send_to("stock")
+    publish = bus.publish
+
+    def slowly(envelopes: Sequence[Envelope]) -> list[Outcome]:
+        outcomes = publish(envelopes)
+        taken_over(LANES)
+        return outcomes
+
+    bus.publish = slowly
+    relay = Relay(bus)
+    relay._round()
+    assert relay.published == 1
+    left = OutboxMessage.objects.get()
+    assert (left.message_id, left.tries) == (refused.id, 0)
+    assert lanes.counts(lanes.free) == [1]
 
 
 def test_no_transaction_is_open_while_the_relay_talks_to_the_broker(use_bus: UseBus, vhost: Vhost, wire: Wire) -> None:
@@ -225,10 +276,10 @@ def test_no_transaction_is_open_while_the_relay_talks_to_the_broker(use_bus: Use
 def test_an_idle_relay_hardly_writes(use_bus: UseBus, vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> None:
     bus = use_bus(vhost.url)
     with Relaying(bus) as relay:
-        wait_until(lambda: relay.finding().message == "publishing", what="the relay to hold its lease")
-        before = Lease.objects.get().lease_until
-        time.sleep(1.0)  # a hundred polls
-        assert Lease.objects.get().lease_until == before
+        wait_until(lambda: len(relay.lanes.held) == LANES, 30, "the relay to hold all lanes")
+        before = [list(OutboxLane.objects.values()), list(OutboxRelay.objects.values())]
+        time.sleep(1.5)  # a hundred polls, and a look
+        assert before == [list(OutboxLane.objects.values()), list(OutboxRelay.objects.values())]
 
 
 def test_a_database_that_is_restarted_only_interrupts(use_bus: UseBus, vhost: Vhost, wire: Wire) -> None:
@@ -280,12 +331,12 @@ def test_a_relay_killed_between_the_confirm_and_the_outbox_repeats_and_loses_not
     with listening(OrderPlaced, group="billing"), transaction.atomic():
         send_many([OrderPlaced(number) for number in range(150)], group="billing")
     for left in (110, 70, 30):
-        Lease.objects.update(lease_until=None)  # or the next one would wait until the lease of the killed one ends
+        forget_relays()
         child = relay_process(tmp_path / f"{left}.log", vhost.url, bus.names.prefix, kill_after=4)
         assert child.wait(30) == -signal.SIGKILL
         child.kill()
         assert OutboxMessage.objects.count() == left
-    Lease.objects.update(lease_until=None)
+    forget_relays()
     child = relay_process(tmp_path / "last.log", vhost.url, bus.names.prefix, kill_after=4)
     try:
         wait_until(lambda: not OutboxMessage.objects.exists(), 30, "the rest to be published")
@@ -294,6 +345,12 @@ def test_a_relay_killed_between_the_confirm_and_the_outbox_repeats_and_loses_not
     arrived = numbers_in(wire, queue)
     assert len(arrived) == 150 + 3 * 10
     assert list(dict.fromkeys(arrived)) == list(range(150))  # in order, but for what was published twice
+
+
+def forget_relays() -> None:
+    """As when the leases of those that were killed have ended."""
+    OutboxLane.objects.update(lease_until=None)
+    OutboxRelay.objects.all().delete()
 
 
 def relay_process(log: Path, url: str, prefix: str, *, kill_after: int) -> Process:
@@ -321,9 +378,7 @@ def test_a_send_in_a_transaction_is_two_queries_and_no_word_to_the_broker(use_bu
 
 def test_a_message_of_a_key_waits_behind_earlier_ones_of_its_key(use_bus: UseBus, vhost: Vhost, wire: Wire) -> None:
     bus = use_bus(vhost.url)
-    queue = wire.queue(bus.names.group("stock"))
-    wire.channel.exchange_declare(bus.names.direct, "topic", durable=True, auto_delete=False)
-    wire.channel.queue_bind(queue, bus.names.direct, "stock.*")
+    queue = bound(bus, wire)
     with listening(StockMoved, group="stock"):
         with transaction.atomic():
             first = StockMoved("a", 1).send_to("stock")

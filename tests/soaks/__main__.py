@@ -6,10 +6,11 @@ import argparse
 import random
 import sys
 
-from . import messaging, partitions, publishing, replays, restarts, tenants
+from . import messaging, outbox, partitions, publishing, replays, restarts, tenants
 
 AREAS = {
     "messaging": messaging.soak,
+    "outbox": outbox.soak,
     "partitions": partitions.soak,
     "publishing": publishing.soak,
     "replays": replays.soak,

@@ -11,6 +11,7 @@ import pytest
 from tests.soaks import __main__, faults, messaging
 from tests.soaks.faults import Fault, inject
 from tests.soaks.messaging import Balance
+from tests.soaks.outbox import arrivals
 from tests.soaks.tenants import Latencies
 
 GOOD = Balance(sent=Counter(database=2), uncertain=1, handled=2, lost=[], twice=[], unsent=[], dead=0, suppressed=3)
@@ -48,6 +49,17 @@ def test_they_do_not_when_anything_is_wrong(wrong: dict[str, Any]) -> None:
     balance = replace(GOOD, **wrong)
     assert not balance.holds
     assert str(balance).endswith("the sums DO NOT HOLD")
+
+
+@pytest.mark.parametrize(
+    ("arrived", "holds"),
+    [([0, 1, 2], True), ([0, 1, 0, 1, 2], True), ([0, 2], False), ([0, 2, 1], False), ([0, 2, 1, 2], False)],
+    ids=["once", "again", "missing", "swapped", "late"],
+)
+def test_the_first_copies_of_a_key_must_be_there_in_order(arrived: list[int], holds: bool) -> None:
+    found = arrivals({"key": arrived}, keys=1, count=3)
+    assert found.holds is holds
+    assert str(found).endswith("the order holds" if holds else "the order DOES NOT HOLD")
 
 
 @pytest.mark.parametrize(("holds", "code"), [(True, 0), (False, 1)])

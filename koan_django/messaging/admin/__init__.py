@@ -5,6 +5,7 @@ from . import (  # noqa: F401  # they register themselves
     deadletters,
     events,
     handlers,
+    lanes,
     partitions,
     queues,
     topology,

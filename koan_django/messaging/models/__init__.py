@@ -4,6 +4,7 @@ from .configured import ConfiguredBus
 from .deadletter import DeadLetter
 from .delivery import QueuedDelivery
 from .event import MessageEvent
+from .lane import OutboxLane, OutboxRelay
 from .outbox import OutboxMessage
 from .partition import Partition, PartitionWorker
 from .registered import RegisteredHandler
@@ -16,7 +17,9 @@ __all__ = [
     "DepthSample",
     "HandlerSample",
     "MessageEvent",
+    "OutboxLane",
     "OutboxMessage",
+    "OutboxRelay",
     "Partition",
     "PartitionWorker",
     "QueuedDelivery",

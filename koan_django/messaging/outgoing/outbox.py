@@ -14,7 +14,7 @@ from koan_django.messaging import events
 from koan_django.messaging.conf import options
 from koan_django.messaging.envelope import Receipt
 from koan_django.messaging.querysets import available
-from koan_django.messaging.routing import partition_of
+from koan_django.messaging.routing import LANES, partition_of
 
 from .notifying import notify
 
@@ -25,9 +25,8 @@ if TYPE_CHECKING:
     from koan_django.messaging.envelope import Envelope
     from koan_django.messaging.models import OutboxMessage
 
-#: Messages of one key share a lane. The number is part of stored rows and does not change.
-LANES = 64
-#: Tenants with a broker of their own have lanes of their own: a lane waits for what its broker does not take.
+#: Tenants with a broker of their own have lanes of their own: a lane waits for what its broker does not take. A relay
+#: holds them with the lane of the same number modulo :data:`~koan_django.messaging.routing.LANES`.
 _TENANTS = 500
 #: How long a message waits after a failed publish: 1 s, 2 s, … 60 s, without end.
 BACKOFF = RetryPolicy(max_attempts=1_000_000, first_delay=timedelta(seconds=1), max_delay=timedelta(seconds=60))

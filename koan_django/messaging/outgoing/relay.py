@@ -1,8 +1,13 @@
-"""Publishes the outbox: a thread of the worker's bus step.
+"""Publishes the outbox: a thread of the worker's bus step, or of the command ``koan_outbox_relay``.
 
-One relay per bus works at a time, held by a lease, so messages leave in the order in which they were written. One with
-a key that the broker does not take holds up those behind it in its lane until it is published or parked. No database
-transaction is open while it talks to the broker.
+The relays of a bus share its lanes by leases, and messages of a lane leave in the order in which they were written. One
+with a key that the broker does not take holds up those behind it in its lane until it is published or parked. No
+database transaction is open while a relay talks to the broker.
+
+A relay that stood still past the end of its leases may wake up in the middle of a batch, while another publishes the
+same messages. The first copies of the messages of a key are in order all the same: each begins where everything before
+was confirmed, and goes past no message before the broker has confirmed it. So deleting what was confirmed is right at
+any time. To put off or to park takes the lease: whoever holds the lane now would not know that it is held up.
 """
 
 from __future__ import annotations
@@ -12,17 +17,17 @@ from collections import defaultdict
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from django.db import router, transaction
+from django.db import DatabaseError, InterfaceError, router, transaction
 
-from koan_django.core import clock, faults, health
-from koan_django.core.exceptions import LeaseLostError
-from koan_django.core.leases import NamedLease, acquire
+from koan_django.core import faults, health
 from koan_django.core.redaction import redact_text
 from koan_django.core.telemetry import span
 from koan_django.core.texts import one_line
 from koan_django.core.threads import DatabaseThread
 from koan_django.messaging import events
+from koan_django.messaging.routing import LANES
 
+from .lanes import Lanes
 from .outbox import BACKOFF
 from .waking import Waker
 from .waves import waves
@@ -37,10 +42,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BATCH = 500
-#: What a lease lasts beyond the wait for confirms: connecting, and writing down what became of the messages.
-LEASE_SPARE = timedelta(seconds=10)
 FRESH = timedelta(seconds=1)
-STANDBY_SECONDS = 2.0
+STANDBY_SECONDS = 1.0
 #: How often to look whether a consumer has begun.
 EARLY_SECONDS = 0.05
 #: A message that reaches nobody is tried so often before it is parked, over about three minutes: the worker that
@@ -55,7 +58,7 @@ _PUBLISHED = faults.point("messaging.relay.published")
 
 
 class Relay(DatabaseThread):
-    """Moves due messages of one bus from the outbox to the broker.
+    """Moves due messages of one bus from the outbox to the broker: those of the lanes that fall to it.
 
     It begins after the first of ``consumers``, those of this process, which declare the queues: messages that wait
     since before there were any would be returned and put off, and others would overtake them.
@@ -67,9 +70,9 @@ class Relay(DatabaseThread):
         self._consumers = consumers
         self.error = ""
         self.published = 0
-        self.lease = bus.options.confirm_timeout + LEASE_SPARE
-        self._held: NamedLease | None = None
-        self._renewed = 0.0
+        #: Beyond the wait for confirms there is time to connect, and to write down what became of the messages.
+        self.lease = bus.options.confirm_timeout + bus.options.lease
+        self.lanes = Lanes(bus.alias, self.lease)
         self._waker = Waker(bus.alias, bus.options)
         #: Whether messages with a key may wait for another attempt: of those that were put off before, nobody knows.
         self._is_stuck = True
@@ -95,6 +98,7 @@ class Relay(DatabaseThread):
             pause = self._round()
         except Exception as error:
             self._note(f"{type(error).__name__}: {error}")
+            self._is_stuck = True  # a lane may have been gained before it failed
             pause = PAUSE_SECONDS
         if pause is None:
             self._waker.wait()
@@ -102,24 +106,30 @@ class Relay(DatabaseThread):
             self._waker.stir()
             self.stopping.wait(pause)
 
-    def stop(self, timeout: float | None = None) -> None:
+    def drain(self) -> None:
+        """End as soon as what is on its way to the broker is settled, and the lanes are given back."""
         self.stopping.set()
         self._waker.wake()
+
+    def stop(self, timeout: float | None = None) -> None:
+        self.drain()
         super().stop(timeout)
 
     def finding(self) -> health.Finding:
         """What this relay says about itself."""
         name = f"messaging.relay.{self.bus.alias}"
-        state = "publishing" if self._held else "standing by"
+        held = len(self.lanes.held)
+        state = "publishing" if held else "standing by"
         status: health.Status = "unhealthy" if self.error or not self.is_alive() else "healthy"
-        return health.Finding(name, status, self.error or state, data={"published": self.published})
+        return health.Finding(name, status, self.error or state, data={"published": self.published, "lanes": held})
 
     def _round(self) -> float | None:
         """Publish one batch; return how long to wait before the next, ``None`` when there is nothing to publish."""
         with self.turn():
-            rows = self._due() if self._holds(self.lease / 3) else None
-            if rows and not self._holds(FRESH):
-                rows = None
+            self._is_stuck = self.lanes.tend() or self._is_stuck
+            rows = self._due() if self.lanes.held else None
+            if rows and not self.lanes.hold(FRESH):
+                return 0.0  # one of them is another's
         if not rows:
             self.error = ""
             return STANDBY_SECONDS if rows is None else None
@@ -136,7 +146,7 @@ class Relay(DatabaseThread):
     def _due(self) -> list[OutboxMessage]:
         from koan_django.messaging.models import OutboxMessage
 
-        outbox = OutboxMessage.objects.all().primary()
+        outbox = OutboxMessage.objects.all().primary().within(self.lanes.held.keys())
         stuck = outbox.stuck(self.bus.alias) if self._is_stuck else {}
         self._is_stuck = bool(stuck)
         return outbox.due(self.bus.alias, 1 if self.error else BATCH, stuck)
@@ -158,57 +168,55 @@ class Relay(DatabaseThread):
         return [(rows[index], outcome) for index, outcome in tried.items()]
 
     def _may_go_on(self) -> bool:
-        """Whether the lease holds for another wave."""
-        if clock.monotonic() - self._renewed < self.lease.total_seconds() / 3:
+        """Whether there is time for another wave, and the leases hold."""
+        if self.stopping.is_set():
+            return False
+        if self.lanes.age < self.lease.total_seconds() / 3:
             return True
         with self.turn():
-            return self._holds(FRESH)
-
-    def _holds(self, age: timedelta) -> bool:
-        """Hold the lease, renewed no longer than ``age`` ago, or try to take it."""
-        if self._held is not None and clock.monotonic() - self._renewed < age.total_seconds():
-            return True
-        now = clock.monotonic()
-        try:
-            if self._held is not None:
-                self._held.renew()
-        except LeaseLostError:
-            self._held = None
-        if self._held is None:
-            self._held = acquire(f"koan_messaging.relay.{self.bus.alias}", self.lease)
-            self._is_stuck = True
-        self._renewed = now
-        return self._held is not None
+            return self.lanes.hold(FRESH)
 
     def _apply(self, tried: Sequence[tuple[OutboxMessage, Outcome]]) -> None:
         from koan_django.messaging.models import OutboxMessage
 
         outbox = OutboxMessage.objects.all().primary()
-        confirmed: list[OutboxMessage] = []
-        failed: dict[tuple[timedelta, str], list[int]] = defaultdict(list)
+        confirmed = [row for row, outcome in tried if outcome.state == "confirmed"]
         with transaction.atomic(using=outbox.db):
-            for row, outcome in tried:
-                if outcome.state == "confirmed":
-                    confirmed.append(row)
-                elif self._is_hopeless(row, outcome):
-                    outbox.park(row.pk, outcome.reason)
-                    events.record([events.event("parked", self.bus.alias, row.envelope(), detail=outcome.reason)])
-                elif outcome.state != "unsent":  # those wait for the broker, and are tried again together
-                    failed[BACKOFF.delay(row.tries + 2), outcome.reason].append(row.pk)
-            for (wait, reason), pks in failed.items():
-                outbox.put_off(pks, reason, wait)
-                self._is_stuck = True
+            self._settle([each for each in tried if each[1].state not in ("confirmed", "unsent")])
             outbox.filter(pk__in=[row.pk for row in confirmed])._raw_delete(outbox.db)
             events.record(events.event("published", self.bus.alias, row.envelope()) for row in confirmed)
         self.published += len(confirmed)
+
+    def _settle(self, failed: Sequence[tuple[OutboxMessage, Outcome]]) -> None:
+        """Park or put off what failed, in lanes that are held still: of the others another relay finds out itself."""
+        from koan_django.messaging.models import OutboxMessage
+
+        if not failed:
+            return
+        outbox = OutboxMessage.objects.all().primary()
+        held = self.lanes.fence({row.lane % LANES for row, _ in failed})
+        put_off: dict[tuple[timedelta, str], list[int]] = defaultdict(list)
+        for row, outcome in failed:
+            if row.lane % LANES not in held:
+                continue
+            if self._is_hopeless(row, outcome):
+                outbox.park(row.pk, outcome.reason)
+                events.record([events.event("parked", self.bus.alias, row.envelope(), detail=outcome.reason)])
+            else:
+                put_off[BACKOFF.delay(row.tries + 2), outcome.reason].append(row.pk)
+        for (wait, reason), pks in put_off.items():
+            outbox.put_off(pks, reason, wait)
+            self._is_stuck = True
 
     def _is_hopeless(self, row: OutboxMessage, outcome: Outcome) -> bool:
         return outcome.state == "impossible" or (outcome.state == "returned" and row.tries + 1 >= UNROUTABLE_TRIES)
 
     def _let_go(self) -> None:
-        if self._held is not None:
+        try:
             with self.turn():
-                self._held.release()
+                self.lanes.leave()
+        except (DatabaseError, InterfaceError) as error:  # the leases end by themselves
+            logger.warning("The lanes of %s could not be given back: %s", self.bus.alias, error)
 
     def _note(self, trouble: str) -> None:
         trouble = one_line(redact_text(trouble))

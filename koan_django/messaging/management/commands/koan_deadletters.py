@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from django.core.management.base import CommandError
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from koan_django.core.commands import AuditedCommand
+from koan_django.core.commands import AuditedCommand, ending_on_signals
 from koan_django.core.texts import counted, one_line
 from koan_django.messaging.dead import deadletters, replaying
 from koan_django.messaging.dead.editing import edited
@@ -138,15 +137,15 @@ class Command(AuditedCommand):
                 {"would_" + verb: asked}, f"{counted(asked, 'dead letter')} would be {_done(verb)}", options["format"]
             )
             return
-        stopping = _on_signals()
         act = replaying.replay_all if verb == "replay" else replaying.discard_all
-        progress = act(
-            chosen,
-            limit=options["limit"],
-            rate=options["rate"],
-            is_stopping=lambda: bool(stopping),
-            tell=self._progress,
-        )
+        with ending_on_signals() as stopping:  # the batch at hand is finished
+            progress = act(
+                chosen,
+                limit=options["limit"],
+                rate=options["rate"],
+                is_stopping=lambda: bool(stopping),
+                tell=self._progress,
+            )
         left = counted(progress.failed, "left as it is", "left as they are")
         text = f"{counted(progress.done, 'dead letter')} {_done(verb)}, {left}"
         self._tell(asdict(progress), text + ("; stopped before the end" if progress.stopped else ""), options["format"])
@@ -177,14 +176,6 @@ class Command(AuditedCommand):
 
 def _done(verb: str) -> str:
     return {"replay": "replayed", "discard": "discarded"}[verb]
-
-
-def _on_signals() -> list[int]:
-    """Return a list that holds something once the process was asked to end: the batch at hand is finished."""
-    caught: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _frame: caught.append(number))
-    return caught
 
 
 def _moment(text: str) -> datetime:

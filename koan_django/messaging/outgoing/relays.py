@@ -1,0 +1,105 @@
+"""The relays of a process without a worker: one for each bus on a broker."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from django.db import DatabaseError, InterfaceError
+from django.db.models import Q
+
+from koan_django.core import reporter
+from koan_django.core.databases import keep_usable
+from koan_django.core.functions import Now
+from koan_django.messaging.buses.broker import BrokerBus
+from koan_django.messaging.buses.elected import ElectedBus
+
+from .relay import Relay
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from koan_django.messaging.buses.base import Bus
+    from koan_django.messaging.querysets import OutboxQuerySet
+
+logger = logging.getLogger(__name__)
+
+#: What is in flight at the end is settled or left to whoever takes over.
+SPARE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What stands in the outbox: ``waiting`` to be published now or again, and ``parked``."""
+
+    waiting: int
+    parked: int
+
+
+class Relays:
+    """Relays to the brokers of ``buses``. An elected bus is followed: it has one while one is elected."""
+
+    def __init__(self, buses: Sequence[Bus]) -> None:
+        self.buses = buses
+        self.running: dict[BrokerBus, Relay] = {}
+
+    @property
+    def published(self) -> int:
+        """How many messages the brokers have taken."""
+        return sum(relay.published for relay in self.running.values())
+
+    @property
+    def error(self) -> str:
+        """What keeps one of them from publishing."""
+        return next((relay.error for relay in self.running.values() if relay.error), "")
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether one has ended by an error, which none should."""
+        return any(not relay.is_alive() for relay in self.running.values())
+
+    def tend(self) -> None:
+        """Start the relays that are missing, and end those to brokers that are elected no longer."""
+        try:
+            keep_usable()
+            brokers = [found for bus in self.buses if (found := _broker_of(bus)) is not None]
+        except (DatabaseError, InterfaceError) as error:
+            logger.warning("What is elected could not be read: %s", error)
+            return
+        for broker in set(self.running) - set(brokers):
+            self._stop(self.running.pop(broker))
+        for broker in brokers:
+            if broker not in self.running:
+                relay = self.running[broker] = Relay(broker)
+                reporter.source(relay.name)(relay.finding)
+                relay.start()
+
+    def left(self) -> Left:
+        """Count what stands in the outbox; uses the database."""
+        keep_usable()
+        mine = _outbox().filter(bus__in=[bus.alias for bus in self.buses])
+        due = Q(available_at__lte=Now()) | Q(tries__gt=0)
+        return Left(mine.filter(due, state="pending").count(), mine.filter(state="parked").count())
+
+    def stop(self) -> None:
+        """End all of them: what is in flight is settled, and the lanes are given back."""
+        for relay in self.running.values():
+            relay.drain()
+        for relay in self.running.values():
+            self._stop(relay)
+
+    def _stop(self, relay: Relay) -> None:
+        relay.stop(relay.lease.total_seconds() + SPARE_SECONDS)
+        reporter.remove(relay.name)
+
+
+def _broker_of(bus: Bus) -> BrokerBus | None:
+    found = bus.current if isinstance(bus, ElectedBus) else bus
+    return found if isinstance(found, BrokerBus) else None
+
+
+def _outbox() -> OutboxQuerySet:
+    from koan_django.messaging.models import OutboxMessage
+
+    return OutboxMessage.objects.all().primary()
