@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import weakref
 from contextlib import contextmanager
@@ -20,11 +21,14 @@ from .databases import keep_usable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from types import FrameType
 
 logger = logging.getLogger(__name__)
 
 #: A query may hang on a dead server; a fork goes on without waiting for it for ever.
 FORK_WAIT_SECONDS = 5.0
+#: How much of its stack tells where a thread is.
+CALLS = 8
 
 #: The parent's threads in a forked child. They are kept: collecting one would collect its connections, and a socket
 #: that is closed here may be shut for the parent as well.
@@ -74,6 +78,12 @@ class DatabaseThread(threading.Thread):
         if self.is_alive():
             self.join(timeout)
 
+    def whereabouts(self) -> str:
+        """Where the thread is now: its innermost calls, the last one first; for whoever asks why it does not move."""
+        frame = sys._current_frames().get(self.ident or 0)
+        calls = [f"{name}:{line}" for name, line in _calls_of(frame)]
+        return ", called by ".join(calls) or "nowhere"
+
     def before_fork(self) -> None:
         """Wait for the turn to end, then close what the thread has open.
 
@@ -81,7 +91,7 @@ class DatabaseThread(threading.Thread):
         """
         self._stands_still = self._turn.acquire(timeout=FORK_WAIT_SECONDS)
         if not self._stands_still:
-            logger.warning("%s was using the database during a fork", self.name)
+            logger.warning("%s was using the database during a fork, in %s", self.name, self.whereabouts())
             return
         for connection in self._opened:
             connection.inc_thread_sharing()
@@ -97,6 +107,14 @@ class DatabaseThread(threading.Thread):
         if self._stands_still:
             self._stands_still = False
             self._turn.release()
+
+
+def _calls_of(frame: FrameType | None) -> Iterator[tuple[str, int]]:
+    for _ in range(CALLS):
+        if frame is None:
+            return
+        yield f"{frame.f_globals.get('__name__', '?')}.{frame.f_code.co_name}", frame.f_lineno
+        frame = frame.f_back
 
 
 def _before() -> None:

@@ -218,6 +218,7 @@ def test_a_consuming_thread_that_hangs_is_noticed_by_who_asks_for_its_health(
         hangs.set()
         wait_until(lambda: consumer.finding().status == "unhealthy", 20, "health to say so")
         assert "its thread has not moved for" in consumer.finding().message
+        assert "tests.messaging.test_consumer" in consumer.finding().data["in"]
         assert consumer.finding().critical
         hangs.clear()
         go_on.set()

@@ -282,6 +282,7 @@ class Consumer(DatabaseThread):
         still = time.monotonic() - self._moved - self.bus.options.poll_interval.total_seconds()
         if still > STUCK_SECONDS:
             text = f"its thread has not moved for {still:.0f} s: it waits for the database or the broker"
+            data["in"] = self.whereabouts()
             return health.Finding(name, down, text, critical=critical, data=data)
         trouble = self.trouble or late or self.stopped
         if trouble or self.draining.is_set():
