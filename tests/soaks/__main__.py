@@ -6,9 +6,10 @@ import argparse
 import random
 import sys
 
-from . import messaging, outbox, partitions, publishing, replays, restarts, tenants
+from . import ledger, messaging, outbox, partitions, publishing, replays, restarts, tenants
 
 AREAS = {
+    "ledger": ledger.soak,
     "messaging": messaging.soak,
     "outbox": outbox.soak,
     "partitions": partitions.soak,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import signal
 import sys
 import tempfile
@@ -23,14 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.messaging.wire import Wire, wired
-from tests.services.process import Process
 from tests.services.proxy import Proxy
 from tests.services.waiting import wait_until
 
+from .crew import Crew, Role
 from .faults import Fault, inject
-from .messaging import _cut_database, _gone, _note, _servers, _set_up
+from .stage import cut_database, note, servers, set_up, verdict
 
-ROOT = Path(__file__).parents[2]
 KEYS, STEPS = 2000, 100
 RELAYS = 4
 CHUNK = 500
@@ -73,52 +71,25 @@ def arrivals(steps: dict[str, list[int]], keys: int, count: int) -> Arrivals:
     )
 
 
-class Crew:
-    """The relays of a run."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._count = 0
-        self.relays: list[Process] = []
-
-    def complete(self) -> None:
-        """Start who is missing."""
-        self.relays = [relay for relay in self.relays if not _gone(relay)]
-        while len(self.relays) < RELAYS:
-            self._count += 1
-            log = self._folder / f"relay-{self._count}.log"
-            command = [sys.executable, "-m", "django", "koan_outbox_relay", "--bus", "rabbitmq"]
-            self.relays.append(Process("relay", command, log, env=os.environ, cwd=ROOT))
-
-    def end(self) -> None:
-        """End everybody."""
-        for relay in self.relays:
-            relay.kill()
-
-
 def soak(seconds: float, seed: int) -> tuple[bool, str]:
     """Run it; return whether the order holds, and the words for it."""
     keys = max(int(KEYS * float(os.environ.get("KOAN_SOAK_SCALE", "1"))), 1)
     folder = Path(tempfile.mkdtemp(prefix="koan-soak-"))
-    with _servers() as (vhost, bus, broker):
-        _set_up(bus.url(vhost.url), broker.url(vhost.url))
-        crew = Crew(folder)
+    with servers() as (vhost, bus, broker):
+        set_up(bus.url(vhost.url), broker.url(vhost.url))
+        crew = Crew(folder, Role("relay", "django koan_outbox_relay --bus rabbitmq", RELAYS))
         with _receiving(vhost.url) as steps:
             try:
                 crew.complete()
                 sender = threading.Thread(target=_send, args=(keys, seconds), name="sender", daemon=True)
                 sender.start()
-                done = inject(_faults(crew, bus), seed, seconds, _note(time.monotonic()))
+                done = inject(_faults(crew, bus), seed, seconds, note(time.monotonic()))
                 sender.join(SETTLE_SECONDS)
                 _settle(crew, steps, keys * STEPS)
             finally:
                 crew.end()
             found = arrivals(steps, keys, STEPS)
-    injected = "injected " + ", ".join(f"{count} {name}" for name, count in sorted(done.items()))
-    if found.holds:
-        shutil.rmtree(folder, ignore_errors=True)
-        return True, f"{injected}; {found}"
-    return False, f"{injected}; {found}; logs in {folder}; {'; '.join(found.swapped[:5])}"
+    return verdict(done, found, folder, "; ".join(found.swapped[:5]))
 
 
 @contextmanager
@@ -180,27 +151,21 @@ def _write(steps: list[Any]) -> None:
 
 def _faults(crew: Crew, bus: Proxy) -> list[Fault]:
     def kill(chance: random.Random) -> None:
-        os.killpg(chance.choice(crew.relays).pid, signal.SIGKILL)
+        os.killpg(chance.choice(crew["relay"]).pid, signal.SIGKILL)
         time.sleep(chance.uniform(0, 0.5))
         crew.complete()
 
     def stop(chance: random.Random) -> None:
-        chance.choice(crew.relays).send(signal.SIGTERM)
+        chance.choice(crew["relay"]).send(signal.SIGTERM)
         crew.complete()
-
-    def freeze(chance: random.Random) -> None:
-        """For longer than its leases last: others have taken over when it goes on."""
-        frozen = chance.choice(crew.relays)
-        os.killpg(frozen.pid, signal.SIGSTOP)
-        time.sleep(FREEZE_SECONDS)
-        os.killpg(frozen.pid, signal.SIGCONT)
 
     return [
         Fault("relays killed", kill, 6),
         Fault("relays stopped", stop),
-        Fault("relays frozen", freeze),
+        # For longer than its leases last: others have taken over when it goes on.
+        Fault("relays frozen", lambda chance: crew.freeze("relay", FREEZE_SECONDS, chance)),
         Fault("bus connections cut", lambda chance: bus.cut()),
-        Fault("database connections cut", lambda chance: _cut_database()),
+        Fault("database connections cut", lambda chance: cut_database()),
     ]
 
 

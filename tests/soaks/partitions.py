@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 import sys
 import tempfile
@@ -18,13 +17,12 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.services.process import Process
 from tests.services.waiting import wait_until
 
+from .crew import Crew, worker
 from .faults import Fault, inject
-from .messaging import _gone, _note, _servers, _set_up
+from .stage import note, servers, set_up, verdict
 
-ROOT = Path(__file__).parents[2]
 BUSES = ("database", "rabbitmq")
 KEYS, STEPS = 1000, 50  # on each bus: 100,000 messages
 WORKERS, MOST_WORKERS = 4, 6
@@ -58,59 +56,27 @@ class Tally:
         )
 
 
-class Crew:
-    """The workers of a run."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._count = 0
-        self.workers: list[Process] = []
-
-    def add(self) -> None:
-        """Start another worker."""
-        self._count += 1
-        words = ["celery", "-A", "tests.soaks.project", "worker", "-c", "1", "-l", "info", "-n", f"p{self._count}@soak"]
-        log = self._folder / f"worker-{self._count}.log"
-        command = [sys.executable, "-m", *words]
-        self.workers.append(Process("worker", command, log, env=os.environ, cwd=ROOT))
-
-    def complete(self, count: int = WORKERS) -> None:
-        """Start who is missing."""
-        self.workers = [worker for worker in self.workers if not _gone(worker)]
-        while len(self.workers) < count:
-            self.add()
-
-    def end(self) -> None:
-        """End everybody."""
-        for worker in self.workers:
-            worker.kill()
-
-
 def soak(seconds: float, seed: int) -> tuple[bool, str]:
     """Run it; return whether the order holds, and the words for it."""
     scale = float(os.environ.get("KOAN_SOAK_SCALE", "1"))
     keys = max(int(KEYS * scale), 1)
     folder = Path(tempfile.mkdtemp(prefix="koan-soak-"))
-    with _servers() as (vhost, bus, broker):
-        _set_up(bus.url(vhost.url), broker.url(vhost.url))
-        crew = Crew(folder)
+    with servers() as (vhost, bus, broker):
+        set_up(bus.url(vhost.url), broker.url(vhost.url))
+        crew = Crew(folder, worker(WORKERS, children=1))
         tally = Tally(keys * STEPS * len(BUSES))
         sender = threading.Thread(target=_send, args=(keys, seconds, seed), name="sender", daemon=True)
         try:
             crew.complete()
-            for worker in crew.workers:
-                worker.expect("Consuming the bus rabbitmq", timeout=120)
+            for process in crew["worker"]:
+                process.expect("Consuming the bus rabbitmq", timeout=120)
             sender.start()
-            done = inject(_faults(crew, tally), seed, seconds, _note(time.monotonic()))
+            done = inject(_faults(crew, tally), seed, seconds, note(time.monotonic()))
             sender.join(SETTLE_SECONDS)
             _settle(crew, tally)
         finally:
             crew.end()
-    injected = "injected " + ", ".join(f"{count} {name}" for name, count in sorted(done.items()))
-    if tally.holds:
-        shutil.rmtree(folder, ignore_errors=True)
-        return True, f"{injected}; {tally}"
-    return False, f"{injected}; {tally}; logs in {folder}; {'; '.join(tally.swapped[:5])}"
+    return verdict(done, tally, folder, "; ".join(tally.swapped[:5]))
 
 
 def _send(keys: int, seconds: float, seed: int) -> None:
@@ -136,30 +102,24 @@ def _send(keys: int, seconds: float, seed: int) -> None:
 
 def _faults(crew: Crew, tally: Tally) -> list[Fault]:
     def kill(chance: random.Random) -> None:
-        os.killpg(chance.choice(crew.workers).pid, signal.SIGKILL)
+        os.killpg(chance.choice(crew["worker"]).pid, signal.SIGKILL)
         time.sleep(chance.uniform(0, 1))
         crew.complete()
 
     def stop(chance: random.Random) -> None:
-        chance.choice(crew.workers).send(signal.SIGTERM)
+        chance.choice(crew["worker"]).send(signal.SIGTERM)
         crew.complete()
-
-    def freeze(chance: random.Random) -> None:
-        """For longer than its leases last: others have taken over when it goes on."""
-        frozen = chance.choice(crew.workers)
-        os.killpg(frozen.pid, signal.SIGSTOP)
-        time.sleep(3)
-        os.killpg(frozen.pid, signal.SIGCONT)
 
     def add(chance: random.Random) -> None:
         tally.holders = max(tally.holders, _holders())
-        if len(crew.workers) < MOST_WORKERS:
-            crew.add()
+        if len(crew["worker"]) < MOST_WORKERS:
+            crew.add("worker")
 
     return [
         Fault("workers killed", kill, 3),
         Fault("workers stopped", stop, 2),
-        Fault("workers frozen", freeze, 2),
+        # For longer than its leases last: others have taken over when it goes on.
+        Fault("workers frozen", lambda chance: crew.freeze("worker", 3, chance), 2),
         Fault("workers added", add, 2),
     ]
 

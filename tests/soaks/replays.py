@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .messaging import _servers, _set_up
+from .stage import servers, set_up
 
 if TYPE_CHECKING:
     from koan_django.messaging.dead.replaying import Progress
@@ -18,8 +18,8 @@ ROOM_MIB = 16
 
 def soak(seconds: float, seed: int) -> tuple[bool, str]:
     """Replay :data:`COUNT` dead letters; both arguments are ignored. Return whether it holds, and in words."""
-    with _servers() as (_vhost, bus, broker):
-        _set_up(bus.url(_vhost.url), broker.url(_vhost.url))
+    with servers() as (_vhost, bus, broker):
+        set_up(bus.url(_vhost.url), broker.url(_vhost.url))
         return _replayed()
 
 

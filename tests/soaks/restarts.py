@@ -14,8 +14,9 @@ from pathlib import Path
 from tests.services.rabbitmq import RabbitMQ
 from tests.services.waiting import wait_until
 
-from .messaging import _counted, _note, _servers, _set_up
-from .partitions import Crew
+from .crew import Crew, worker
+from .messaging import counted, missing
+from .stage import note, servers, set_up
 
 ROUNDS = 10
 #: Sent before, and again after, each stop.
@@ -28,22 +29,22 @@ def soak(seconds: float, seed: int) -> tuple[bool, str]:
     """Restart it ten times, and on until ``seconds`` are over; nothing is left to chance, whatever the seed."""
     folder = Path(tempfile.mkdtemp(prefix="koan-soak-"))
     took: list[float] = []
-    with _servers() as (vhost, *_):
-        _set_up(vhost.url, vhost.url)
-        crew = Crew(folder)
-        began, note = time.monotonic(), _note(time.monotonic())
+    with servers() as (vhost, *_):
+        set_up(vhost.url, vhost.url)
+        crew = Crew(folder, worker(1, children=1))
+        began, say = time.monotonic(), note(time.monotonic())
         try:
-            crew.complete(1)
-            crew.workers[0].expect("Consuming the bus rabbitmq", timeout=120)
+            crew.complete()
+            crew["worker"][0].expect("Consuming the bus rabbitmq", timeout=120)
             while len(took) < ROUNDS or time.monotonic() - began < seconds:
                 took.append(_restart(vhost.broker))
-                note(f"restart {len(took)}: consumed {took[-1]:.1f} s after the broker was up")
-                crew.complete(1)
+                say(f"restart {len(took)}: consumed {took[-1]:.1f} s after the broker was up")
+                crew.complete()
         except AssertionError as error:
-            return False, f"{len(took)} restarts, then: {error}; {_counted()}; logs in {folder}"
+            return False, f"{len(took)} restarts, then: {error}; {counted()}; logs in {folder}"
         finally:
             crew.end()
-        balance = _counted()
+        balance = counted()
     words = f"{len(took)} restarts, consumed again within {max(took):.1f} s of each; {balance}"
     if balance.holds:
         shutil.rmtree(folder, ignore_errors=True)
@@ -61,7 +62,7 @@ def _restart(rabbitmq: RabbitMQ) -> float:
     finally:
         rabbitmq.control("start_app")
     began = time.monotonic()
-    wait_until(lambda: not _waiting(), PATIENCE_SECONDS, "every message to be handled", every=0.3)
+    wait_until(lambda: not missing(), PATIENCE_SECONDS, "every message to be handled", every=0.3)
     took = time.monotonic() - began
     wait_until(lambda: _says("healthy"), PATIENCE_SECONDS, "health to recover", every=0.3)
     return took
@@ -81,9 +82,3 @@ def _says(status: str) -> bool:
 
     found = [each.status for each in health.aggregate().findings if each.name.startswith("messaging.consumer.rabbitmq")]
     return bool(found) and set(found) == {status}
-
-
-def _waiting() -> bool:
-    from .messaging import _missing
-
-    return bool(_missing())

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 
-from tests.services.process import Process
 from tests.services.waiting import wait_until
 
-from .messaging import _note, _servers, _set_up
+from .crew import Crew, worker
+from .stage import note, servers, set_up
 
-ROOT = Path(__file__).parents[2]
 BACKLOG = 100_000
 CHUNK = 1000
 #: Well below what one place of the pool can do on a busy machine: what it cannot do is a backlog of its own.
@@ -69,30 +67,27 @@ def soak(seconds: float, seed: int) -> tuple[bool, str]:
     """Measure for ``seconds`` with the backlog and as long without; return whether the goal is met, and the words."""
     apart = os.environ.get("KOAN_SOAK_TENANTS") != "shared"
     backlog = max(int(BACKLOG * float(os.environ.get("KOAN_SOAK_SCALE", "1"))), 1)
-    folder, found, note = Path(tempfile.mkdtemp(prefix="koan-soak-")), Latencies(), _note(time.monotonic())
-    with _servers() as (vhost, _, broker):
+    folder, found, say = Path(tempfile.mkdtemp(prefix="koan-soak-")), Latencies(), note(time.monotonic())
+    with servers() as (vhost, _, broker):
         options = {"TENANTS": {"busy": "queues", "quiet": "queues"}} if apart else {}
-        _set_up(vhost.url, broker.url(vhost.url), options)
-        worker = _start(folder)
+        set_up(vhost.url, broker.url(vhost.url), options)
+        crew = Crew(folder, worker(1, children=PROCESSES))
         try:
-            worker.expect("Consuming the bus rabbitmq.t.quiet" if apart else "Consuming the bus rabbitmq", timeout=120)
+            crew.complete()
+            bus = "rabbitmq.t.quiet" if apart else "rabbitmq"
+            crew["worker"][0].expect(f"Consuming the bus {bus}", timeout=120)
             _steady(RATE, 3)  # until everything is imported and connected
-            note("alone")
+            say("alone")
             found.alone = _steady(RATE, seconds)
-            note(f"a backlog of {backlog}")
+            say(f"a backlog of {backlog}")
             _pile_up(backlog)
-            note("beside it")
+            say("beside it")
             found.beside = _steady(RATE, seconds)
             found.left = backlog - _served("busy")
         finally:
-            worker.kill()
+            crew.end()
     shutil.rmtree(folder, ignore_errors=True)
     return found.holds, str(found)
-
-
-def _start(folder: Path) -> Process:
-    words = ["celery", "-A", "tests.soaks.project", "worker", "-c", str(PROCESSES), "-l", "info", "-n", "t@soak"]
-    return Process("worker", [sys.executable, "-m", *words], folder / "worker.log", env=os.environ, cwd=ROOT)
 
 
 def _pile_up(count: int) -> None:

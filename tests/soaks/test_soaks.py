@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import re
+import sys
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.soaks import __main__, faults, messaging
+from tests.services.fixtures import StartProcess
+from tests.services.postgres import Postgres
+from tests.services.rabbitmq import RabbitMQ
+from tests.soaks import __main__, crew, faults
 from tests.soaks.faults import Fault, inject
+from tests.soaks.ledger import OPENING, Transfer, tally
 from tests.soaks.messaging import Balance
 from tests.soaks.outbox import arrivals
 from tests.soaks.tenants import Latencies
 
 GOOD = Balance(sent=Counter(database=2), uncertain=1, handled=2, lost=[], twice=[], unsent=[], dead=0, suppressed=3)
+
+#: Two transfers from the first account to the second.
+DEBITED: list[Transfer] = [(1, 2, 30, 1), (1, 2, 5, 2)]
 
 
 def injected(seed: int, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
@@ -92,7 +103,55 @@ def test_a_process_that_ended_by_itself_is_a_finding() -> None:
             return self.output
 
     with pytest.raises(AssertionError, match="ended by itself with 1"):
-        messaging._gone(Ended())  # type: ignore[arg-type]
+        crew.gone(Ended())  # type: ignore[arg-type]
     for expected in (0, -9, -15):
         Ended.returncode = expected
-        assert messaging._gone(Ended())  # type: ignore[arg-type]
+        assert crew.gone(Ended())  # type: ignore[arg-type]
+
+
+def test_the_ledgers_are_right_when_each_transfer_was_credited_once_in_order() -> None:
+    found = tally(DEBITED, DEBITED, {1: OPENING - 35, 2: OPENING + 35}, dead=0, suppressed=1)
+    assert found.holds
+    assert str(found).startswith("2 transfers of 35 in all, 2 credited: 0 lost, 0 doubled")
+    assert str(found).endswith("the ledgers are right")
+
+
+@pytest.mark.parametrize(
+    ("posted", "credit", "dead", "named"),
+    [
+        ([0], 30, 0, "1 lost"),
+        ([0, 1, 1], 40, 0, "1 doubled"),
+        ([1, 0], 35, 0, "1 accounts out of order"),
+        ([0, 1], 36, 0, "1 accounts with a wrong balance"),
+        ([0, 1], 35, 1, "1 dead letters"),
+        ([], 0, 0, "2 lost"),
+    ],
+    ids=["lost", "doubled", "swapped", "unbalanced", "dead", "nothing"],
+)
+def test_they_are_not_when_anything_is_amiss(posted: list[int], credit: int, dead: int, named: str) -> None:
+    balances = {1: OPENING - 35, 2: OPENING + credit}
+    found = tally(DEBITED, [DEBITED[index] for index in posted], balances, dead=dead, suppressed=0)
+    assert not found.holds
+    assert named in str(found)
+    assert str(found).endswith("the ledgers ARE WRONG")
+
+
+def test_a_credit_that_nobody_announced_is_found() -> None:
+    found = tally(DEBITED[:1], DEBITED, {1: OPENING - 35, 2: OPENING + 35}, dead=0, suppressed=0)
+    assert found.unasked == DEBITED[1:]
+    assert found.wrong == [1, 2]
+    assert not found.holds
+
+
+@pytest.mark.acceptance
+def test_ledgers_are_right_after_a_few_seconds_of_faults(
+    postgres: Postgres, rabbitmq: RabbitMQ, process: StartProcess
+) -> None:
+    environment = os.environ | postgres.exports() | rabbitmq.exports()
+    command = [sys.executable, "-m", "tests.soaks", "ledger", "--seconds", "12", "--seed", "5"]
+    soak = process("soak", command, env=environment, cwd=Path(__file__).parents[2])
+    assert soak.wait(420) == 0, soak.tail()
+    said = re.search(r"injected (\d+): .*; (\d+) transfers .* the ledgers are right", soak.output)
+    assert said, soak.tail()
+    assert int(said[1]) >= 5
+    assert int(said[2]) >= 50

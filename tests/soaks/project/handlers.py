@@ -4,12 +4,13 @@ import os
 import signal
 import time
 
+from django.db.models import F
 from django.utils import timezone
 
 from koan_django.messaging import Context, Envelope, handler
 
-from .messages import StepChecked, StepMade, Visit, Work
-from .models import Effect, Served, Taken
+from .messages import Debited, StepChecked, StepMade, Visit, Work
+from .models import Account, Effect, Posting, Served, Taken
 
 
 @handler(Work, group="ledger", bus="database", name="soak.database")
@@ -37,6 +38,12 @@ def serve(message: Visit, context: Context) -> None:
     assert context.sent_at is not None
     time.sleep(0.005)
     Served.objects.create(tenant=context.tenant, seconds=(timezone.now() - context.sent_at).total_seconds())
+
+
+@handler(Debited, group="credits", bus="rabbitmq", name="soak.credit")
+def credit(message: Debited, context: Context) -> None:
+    Account.objects.filter(pk=message.target).update(balance=F("balance") + message.amount)
+    Posting.objects.create(source=message.source, target=message.target, amount=message.amount, number=message.number)
 
 
 def _take(envelopes: list[Envelope], context: Context) -> None:

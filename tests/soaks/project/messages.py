@@ -43,3 +43,15 @@ class Visit(Message):
 
     class Meta:
         alias = "soak.visit"
+
+
+class Debited(Message):
+    """The ``number``-th transfer of an account; its target is still to be credited."""
+
+    source: PartitionKey[int]
+    target: int
+    amount: int
+    number: int
+
+    class Meta:
+        alias = "soak.debited"

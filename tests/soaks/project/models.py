@@ -32,3 +32,31 @@ class Served(models.Model):
 
     tenant = models.CharField(max_length=63, db_index=True)
     seconds = models.FloatField()
+
+
+class Account(models.Model):
+    """A ledger. ``transfers`` counts those that left it: each of them has its number."""
+
+    balance = models.BigIntegerField()
+    transfers = models.BigIntegerField(default=0)
+
+
+class Transfer(models.Model):
+    """What was debited and announced, in the same transaction."""
+
+    source = models.BigIntegerField()
+    target = models.BigIntegerField()
+    amount = models.BigIntegerField()
+    number = models.BigIntegerField()
+
+
+class Posting(models.Model):
+    """What was credited, in the handler's transaction: the order of rows is the order of work.
+
+    Nothing keeps a handler from posting a transfer twice but the inbox.
+    """
+
+    source = models.BigIntegerField()
+    target = models.BigIntegerField()
+    amount = models.BigIntegerField()
+    number = models.BigIntegerField()
