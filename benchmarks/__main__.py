@@ -16,7 +16,7 @@ from . import report
 from .harness import Case, Outcome, measure
 from .servers import started
 
-AREAS = ("media", "messaging", "secrets", "storage")
+AREAS = ("inbox", "media", "messaging", "outbox", "secrets", "storage")
 
 
 def main(arguments: list[str]) -> int:

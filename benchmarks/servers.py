@@ -10,6 +10,7 @@ from typing import ClassVar
 from tests.services.install import install, may_install
 from tests.services.postgres import Postgres
 from tests.services.rabbitmq import RabbitMQ
+from tests.services.redis import Redis
 from tests.services.requirement import missing
 from tests.services.s3 import S3
 from tests.services.server import Server
@@ -38,6 +39,13 @@ class Broker(RabbitMQ):
         return {"BENCH_AMQP_URL": self.url}
 
 
+class Cache(Redis):
+    """Redis as the tests start it: it keeps everything in memory, on both sides."""
+
+    def exports(self) -> dict[str, str]:
+        return {"BENCH_REDIS_URL": self.url}
+
+
 class Store(S3):
     """SeaweedFS with a bucket for both sides."""
 
@@ -46,7 +54,13 @@ class Store(S3):
         return {"BENCH_S3": json.dumps({**self.options, "bucket_name": "bench"})}
 
 
-_KINDS: Mapping[str, type[Server]] = {"postgres": DurablePostgres, "rabbitmq": Broker, "s3": Store, "vault": Vault}
+_KINDS: Mapping[str, type[Server]] = {
+    "postgres": DurablePostgres,
+    "rabbitmq": Broker,
+    "redis": Cache,
+    "s3": Store,
+    "vault": Vault,
+}
 
 
 @contextmanager

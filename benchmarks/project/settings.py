@@ -22,6 +22,7 @@ INSTALLED_APPS = [
     "koan_django.messaging",
     *(["koan_django.inbox"] if WITH_INBOX else []),
     "benchmarks.project",
+    "django_celery_outbox",
     "easy_thumbnails",
     "imagekit",
     "sorl.thumbnail",
@@ -50,6 +51,9 @@ STORAGES = {
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
     "s3": {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": json.loads(os.environ.get("BENCH_S3", "{}"))},
 }
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+if "BENCH_REDIS_URL" in os.environ:
+    CACHES["default"] = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": os.environ["BENCH_REDIS_URL"]}
 MEDIA_ROOT = FOLDER / "files"
 
 AMQP_URL = os.environ.get("BENCH_AMQP_URL", "")
@@ -69,6 +73,10 @@ KOAN = {
 THUMBNAIL_QUALITY = 82
 # django-imagekit
 IMAGEKIT_CACHE_BACKEND = "default"
+
+# django-celery-outbox
+CELERY_OUTBOX_APP = "benchmarks.project.announcing.app"
+MONITORING_METRICS_ENABLED = False
 
 CELERY_BROKER_URL = AMQP_URL
 CELERY_TASK_IGNORE_RESULT = True

@@ -19,7 +19,7 @@ MANY, FEWER, SOME = 8000, 4000, 2000
 MULTIPLIERS = ("1", "128")
 #: What dramatiq has prefetched for its threads; its default of two for each was slower.
 _DRAMATIQ_PREFETCH = "128"
-_WITH_INBOX = {"BENCH_TRAIL": "off", "BENCH_INBOX": "1"}
+WITH_INBOX = {"BENCH_TRAIL": "off", "BENCH_INBOX": "1"}
 
 #: Declares what a worker needs over a channel, and says how it is started.
 Prepare = Callable[[Any], Worker]
@@ -71,7 +71,7 @@ def cases() -> list[Case]:
                 f"consume-empty/celery/prefork/{kind}",
                 celery_name,
                 4,
-                partial(_draining, prepare_ours(), partial(prepare_celery, kind), MANY, FEWER),
+                partial(draining, prepare_ours(), partial(prepare_celery, kind), MANY, FEWER),
                 prefork + _CELERY.format(kind=kind),
             )
             for kind in ("classic", "quorum")
@@ -80,28 +80,28 @@ def cases() -> list[Case]:
             "consume-empty/faststream",
             faststream,
             2,
-            partial(_draining, prepare_ours(pool="threads"), prepare_faststream, MANY, MANY),
+            partial(draining, prepare_ours(pool="threads"), prepare_faststream, MANY, MANY),
             one_process + _FASTSTREAM,
         ),
         _case(
             "consume-empty/dramatiq/threads",
             dramatiq,
             2,
-            partial(_draining, prepare_ours(pool="threads"), _dramatiq, MANY, FEWER),
+            partial(draining, prepare_ours(pool="threads"), _dramatiq, MANY, FEWER),
             one_process + _DRAMATIQ,
         ),
         _case(
             "consume-row/batch-50/single",
             "ours, one message at a time",
             3,
-            partial(_draining, prepare_ours(_WITH_INBOX, "rows"), prepare_ours(_WITH_INBOX, "row"), FEWER, SOME),
+            partial(draining, prepare_ours(WITH_INBOX, "rows"), prepare_ours(WITH_INBOX, "row"), FEWER, SOME),
             _CONSUME + _ROW,
         ),
         _case(
             "consume-once/celery/prefork/quorum",
             celery_name,
             0.7,
-            partial(_draining, prepare_ours({"BENCH_TRAIL": "all", "BENCH_INBOX": "1"}), _once, SOME, SOME),
+            partial(draining, prepare_ours({"BENCH_TRAIL": "all", "BENCH_INBOX": "1"}), _once, SOME, SOME),
             _CONSUME + _ONCE,
         ),
     ]
@@ -112,7 +112,7 @@ def _case(name: str, peer: str, goal: float, sides: Callable[[], Any], note: str
 
 
 @contextmanager
-def _draining(ours: Prepare, peer: Prepare, many: int, peers: int) -> Iterator[tuple[Side, Side]]:
+def draining(ours: Prepare, peer: Prepare, many: int, peers: int) -> Iterator[tuple[Side, Side]]:
     """Both empty their queues, ``many`` messages and ``peers``."""
     from django.conf import settings
     from kombu import Connection

@@ -26,7 +26,10 @@ BARE = {"BENCH_TRAIL": "off", "BENCH_INBOX": "0"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
-    """A worker, ``words`` behind ``python -m``, that handles what is in ``queue``; ``fill`` puts messages there."""
+    """A process, ``words`` behind ``python -m``, that handles what is in ``queue``; ``fill`` puts messages there.
+
+    A relay takes them out of an outbox instead, and puts them there.
+    """
 
     words: list[str]
     queue: str
