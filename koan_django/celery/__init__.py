@@ -19,11 +19,14 @@ from koan_django.core.context import restore, snapshot
 from koan_django.core.reporter import Reporter
 
 from . import checks, folders
+from .outbox import OutboxTask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from celery import Celery
+
+__all__ = ["OutboxTask", "install"]
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +45,7 @@ def install(app: Celery) -> None:
     app.on_after_configure.connect(_choose_beat, weak=False)
     _add_steps(app)
     register(checks.check_broker(app), deploy=True)
+    register(checks.check_outbox(app))
     for signal, receiver in (
         (signals.before_task_publish, _carry),
         (signals.task_prerun, _enter),

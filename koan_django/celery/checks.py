@@ -1,10 +1,16 @@
-"""The deployment check of the project's Celery app."""
+"""The checks of the project's Celery app."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from django.apps import apps
+from django.core.checks import Error
+from django.core.exceptions import ImproperlyConfigured
+
 from koan_django.core import defaults
+
+from .outbox import JSON, OutboxTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,3 +36,42 @@ def check_broker(app: Celery) -> Callable[..., list[CheckMessage]]:
         )
 
     return check
+
+
+def check_outbox(app: Celery) -> Callable[..., list[CheckMessage]]:
+    """Return the check of the tasks of ``app`` that are known. E001: no outbox for one. E002: one is not JSON."""
+
+    def check(app_configs: object, **kwargs: object) -> list[CheckMessage]:
+        tasks = [task for task in app.tasks.values() if isinstance(task, OutboxTask)]
+        found: list[CheckMessage] = []
+        if tasks and not _has_bus():
+            found.append(
+                Error(
+                    f"{tasks[0].name} is an OutboxTask, and no bus leads to Celery's broker",
+                    hint='Add one to KOAN["MESSAGING"]["BUSES"]: "tasks": {"URL": "celery://"}. It needs'
+                    " 'koan_django.messaging' in INSTALLED_APPS.",
+                    id="koan_celery.E001",
+                )
+            )
+        return found + [
+            Error(
+                f"{task.name} is an OutboxTask, and its serializer is {task.serializer!r}",
+                hint="The outbox keeps JSON only: leave the serializer out, or use another base class.",
+                id="koan_celery.E002",
+            )
+            for task in tasks
+            if (task.serializer or app.conf.task_serializer) != JSON
+        ]
+
+    return check
+
+
+def _has_bus() -> bool:
+    if not apps.is_installed("koan_django.messaging"):
+        return False
+    from koan_django.messaging.conf import options
+
+    try:
+        return options().bus_of_tasks is not None
+    except ImproperlyConfigured:
+        return True  # reported by messaging's own check

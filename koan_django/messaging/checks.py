@@ -170,15 +170,20 @@ def _is_naive(hint: Any) -> bool:
 
 
 def check_handlers(app_configs: object, **kwargs: object) -> list[CheckMessage]:
-    """E006: two handlers for one alias in a group. E007: an unknown bus. W002: long work without the inbox."""
+    """E006: two handlers for one alias in a group. E007: no such bus of messages. W002: long work, no inbox."""
     try:
         known, buses = handlers.every(), options().buses
         lost = [each for each in known if each.bus not in buses]
+        misled = [each for each in known if each.bus in buses and buses[each.bus].is_for_tasks]
         clashes = [pair for pair in combinations(known, 2) if handlers.overlaps(*pair)]
     except (ImproperlyConfigured, NameError, TypeError):
         return []  # reported by the checks above
     found: list[CheckMessage] = [
         Error(f"{each.origin} listens on the unknown bus {each.bus!r}", id="koan_messaging.E007") for each in lost
+    ]
+    found += [
+        Error(f"{each.origin} listens on {each.bus!r}, which carries tasks and no messages", id="koan_messaging.E007")
+        for each in misled
     ]
     found += [
         Error(

@@ -31,6 +31,7 @@ SCHEMES: Mapping[str, str] = {
     "redis": "koan_django.messaging.buses.redis.RedisBus",
     "rediss": "koan_django.messaging.buses.redis.RedisBus",
     "azureservicebus": "koan_django.messaging.buses.azure.AzureBus",
+    "celery": "koan_django.messaging.buses.celery.CeleryBus",
 }
 
 #: What :attr:`BusOptions.tenants` says of a tenant that has queues of its own on the broker of the others.
@@ -165,6 +166,11 @@ class BusOptions:
         """Whether the URL leads to RabbitMQ."""
         return self.scheme in _BROKERS
 
+    @property
+    def is_for_tasks(self) -> bool:
+        """Whether it carries tasks to Celery's own broker, and no messages."""
+        return self.scheme == "celery"
+
     def has_broker(self, name: str) -> bool:
         """Whether a tenant has a virtual host or a broker of its own."""
         return self.tenants.get(name, QUEUES) != QUEUES
@@ -205,6 +211,8 @@ class MessagingOptions:
         for alias in self.buses:
             if GROUP.fullmatch(alias) is None:
                 raise ValueError(f"the bus {alias!r} must be called by letters, digits, '_' and '-', at most 64")
+        if self.buses[self.default_bus].is_for_tasks or len(self._of_tasks) > 1:
+            raise ValueError("one bus may be celery://, for tasks, and not that of DEFAULT_BUS: messages need another")
         if GROUP.fullmatch(self.default_group) is None:
             raise ValueError(f"DEFAULT_GROUP {self.default_group!r} is not usable in a queue name")
         if _SOURCE.fullmatch(self.source) is None:
@@ -215,7 +223,17 @@ class MessagingOptions:
     @property
     def elected(self) -> str | None:
         """The bus that is elected, since no bus has a URL."""
-        return self.default_bus if all(bus.url is None for bus in self.buses.values()) else None
+        urls = [bus.url for bus in self.buses.values() if not bus.is_for_tasks]
+        return self.default_bus if all(url is None for url in urls) else None
+
+    @property
+    def bus_of_tasks(self) -> str | None:
+        """The bus by which tasks reach Celery's broker, if there is one."""
+        return next(iter(self._of_tasks), None)
+
+    @property
+    def _of_tasks(self) -> list[str]:
+        return [alias for alias, bus in self.buses.items() if bus.is_for_tasks]
 
 
 def _scheme_of(url: str) -> str:

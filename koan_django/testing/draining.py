@@ -133,7 +133,7 @@ def drain(bus: str | None = None, *, retries: bool = True, allow_dead: bool = Fa
             why=f"what the open block of atomic() on {', '.join(open_on)} has sent may still roll back",
             fix="Call it after the block.",
         )
-    chosen = [registry.get(bus)] if bus else registry.all_buses()
+    chosen = [registry.get(bus)] if bus else [each for each in registry.all_buses() if not each.options.is_for_tasks]
     return _Drain([_checked(each) for each in chosen], retries, limit).run(allow_dead=allow_dead)
 
 

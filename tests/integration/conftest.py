@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
+import textwrap
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +39,28 @@ class Live:
         for name in ("queue", "control"):
             (folder / name).mkdir()
 
-    def use(self, bus: str, broker: str = "filesystem://", drain: float = 20, **options: Any) -> None:
-        """Run on ``bus``, with Celery on ``broker``. ``drain`` is how many seconds a warm stop waits."""
+    def use(
+        self,
+        bus: str,
+        broker: str = "filesystem://",
+        drain: float = 20,
+        tasks: Mapping[str, Any] | None = None,
+        results: str | None = None,
+        **options: Any,
+    ) -> None:
+        """Run on ``bus``, with Celery on ``broker``. ``drain`` is how many seconds a warm stop waits.
+
+        With ``tasks``, the options of a bus, tasks reach Celery by the outbox; their results are kept in ``results``.
+        """
         retry = {"FIRST_DELAY": 0.2, "FACTOR": 1, "MAX_DELAY": 0.2, "MAX_ATTEMPTS": 3, "JITTER": 0}
         usual = {"URL": bus, "PREFIX": f"l{uuid.uuid4().hex[:6]}", "LEASE": 2, "POLL_INTERVAL": 0.02, "RETRY": retry}
-        messaging = {"BUSES": {"main": usual | options}, "DRAIN_TIMEOUT": drain}
+        buses = {"main": usual | options} | ({} if tasks is None else {"tasks": {"URL": "celery://", **tasks}})
+        messaging = {"BUSES": buses, "DRAIN_TIMEOUT": drain}
         self._settings = {
             "folder": str(self.folder),
             "database": {"NAME": str(connection.settings_dict["NAME"])},
             "broker": broker,
+            "results": results,
             "koan": {"MESSAGING": messaging, "INBOX": {"LEASE": 5}},
         }
         self._override = override_koan(MESSAGING=messaging)
@@ -77,17 +91,31 @@ class Live:
         self, count: int, *options: str, pool: str = "prefork", size: int = 2, says: str = "Consuming the bus main"
     ) -> list[Process]:
         """Start several workers at once and wait until all of them consume."""
-        made = [self._start(count, *options, pool=pool, size=size) for count in range(1, count + 1)]
+        made = [self.start(count, *options, pool=pool, size=size) for count in range(1, count + 1)]
         for worker in made:
             worker.expect(says, timeout=60)
         return made
 
-    def _start(self, number: int, *options: str, pool: str, size: int) -> Process:
+    def start(
+        self,
+        number: int = 1,
+        *options: str,
+        pool: str = "prefork",
+        size: int = 2,
+        variables: Mapping[str, str] | None = None,
+    ) -> Process:
+        """Start a worker, with ``variables`` in its environment."""
         argv = [sys.executable, "-m", "celery", "-A", "tests.integration.project.celery", "worker", "-l", "info"]
         name = ["-n", f"w{number}@%h"]
-        made = self._process("worker", [*argv, "-P", pool, "-c", str(size), *name, *options], env=self.env, cwd=ROOT)
+        env = {**self.env, **(variables or {})}
+        made = self._process("worker", [*argv, "-P", pool, "-c", str(size), *name, *options], env=env, cwd=ROOT)
         self._workers.append(made)
         return made
+
+    def run(self, code: str) -> Process:
+        """Run ``code`` in a process of the project, with its Celery app, while Django is set up."""
+        start = "import django; django.setup(); from tests.integration.project import celery, tasks\n"
+        return self._process("sender", [sys.executable, "-c", start + textwrap.dedent(code)], env=self.env, cwd=ROOT)
 
     def calls(self) -> list[tuple[int, int, int]]:
         """(number, attempt, pid) of every call of a handler."""

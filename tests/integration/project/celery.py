@@ -10,3 +10,4 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.integration.project.setti
 app = Celery("project")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 install(app)
+app.autodiscover_tasks(["tests.integration.project"])

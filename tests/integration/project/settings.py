@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+from koan_django.testing.faults import arm_from_environment
 from tests.settings import DATABASES as _DATABASES
 
 LIVE = json.loads(os.environ["KOAN_LIVE"])
@@ -30,5 +31,7 @@ if CELERY_BROKER_URL == "filesystem://":
         "polling_interval": 0.05,
     }
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_TASK_IGNORE_RESULT = True
+CELERY_RESULT_BACKEND = LIVE.get("results")
+CELERY_TASK_IGNORE_RESULT = CELERY_RESULT_BACKEND is None
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+arm_from_environment()

@@ -1,0 +1,185 @@
+"""Tasks that keep to the transaction: a task called inside one is a row of it, and sent after the commit.
+
+Celery makes the message as ever, with its routing, its times and its id. Only the last step, the publish, is another:
+a row of messaging's outbox, which the relay publishes to Celery's broker.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from celery.contrib.django.task import DjangoTask
+from django.apps import apps
+from kombu.entity import Exchange
+from kombu.messaging import Producer
+from kombu.serialization import dumps
+
+from koan_django.core.exceptions import KoanError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from celery import Celery
+    from celery.result import AsyncResult
+
+JSON = "json"
+#: What a task's replacement must not wait for: the exception that says so rolls the transaction back.
+_straight: ContextVar[bool] = ContextVar("koan_straight", default=False)
+
+
+class OutboxError(KoanError):
+    """A task cannot be kept in the outbox: nothing was written or sent."""
+
+
+class OutboxTask(DjangoTask):  # type: ignore[misc]  # Celery is not typed
+    """Base class of tasks: ``@shared_task(base=OutboxTask)``.
+
+    Inside a transaction ``delay()`` and ``apply_async()`` write a row that commits or rolls back with it; the relay
+    publishes it, at least once. Outside, and for retries, a task goes straight to Celery's broker. Either way the
+    result has the id under which the task runs.
+    """
+
+    abstract = True
+
+    def apply_async(
+        self, args: Any = None, kwargs: Any = None, task_id: str | None = None, producer: Any = None, **options: Any
+    ) -> AsyncResult:
+        """Send the task as Celery does, or keep it; takes what Celery's own takes.
+
+        Raises :class:`OutboxError` inside a transaction for a task whose arguments are not sent as JSON.
+        """
+        app = self._get_app()
+        if not app.conf.task_always_eager and not _goes_straight(options):
+            producer = _producer(app)
+            for other in ("connection", "publisher"):
+                options.pop(other, None)
+        return super().apply_async(args, kwargs, task_id, producer, **options)
+
+    def delay_on_commit(self, *args: Any, **kwargs: Any) -> None:
+        """As ``delay()``: what waits in the outbox is not lost between the commit and the send."""
+        self.delay(*args, **kwargs)
+
+    def apply_async_on_commit(self, *args: Any, **kwargs: Any) -> None:
+        """As :meth:`apply_async`."""
+        self.apply_async(*args, **kwargs)
+
+    def on_replace(self, sig: Any) -> Any:
+        """Send the replacement at once: Celery raises an exception next, which ends an open transaction."""
+        token = _straight.set(True)
+        try:
+            return super().on_replace(sig)
+        finally:
+            _straight.reset(token)
+
+
+def _goes_straight(options: Mapping[str, Any]) -> bool:
+    """Whether nothing is to be kept: no transaction, or one that ends by an exception of Celery's own."""
+    if _straight.get() or options.get("retries"):
+        return True
+    if not apps.is_installed("koan_django.messaging"):
+        raise OutboxError(
+            "an OutboxTask was called, and there is no outbox",
+            fix="Add 'koan_django.messaging' to INSTALLED_APPS, or use another base class.",
+        )
+    from koan_django.messaging.outgoing import outbox
+
+    return not outbox.must_store(_bus(), [])
+
+
+def _bus() -> str:
+    from koan_django.messaging.conf import options
+
+    alias = options().bus_of_tasks
+    if alias is None:
+        raise OutboxError(
+            "an OutboxTask was called, and no bus leads to Celery's broker",
+            why="the outbox publishes by the buses of KOAN['MESSAGING']['BUSES']",
+            fix='Add one beside the others: "tasks": {"URL": "celery://"}.',
+        )
+    return alias
+
+
+class OutboxProducer(Producer):
+    """Writes what Celery publishes into the outbox. It never uses its connection."""
+
+    def __init__(self, app: Celery) -> None:
+        super().__init__(app.connection_for_write(), auto_declare=False)  # type: ignore[no-untyped-call]  # kombu is not
+        self._events = app.conf.event_exchange
+
+    def publish(  # type: ignore[override]  # Celery passes keywords only
+        self,
+        body: Any,
+        routing_key: str | None = None,
+        delivery_mode: Any = None,
+        headers: dict[str, Any] | None = None,
+        exchange: Any = None,
+        serializer: str | None = None,
+        compression: str | None = None,
+        declare: Any = None,
+        **properties: Any,
+    ) -> None:
+        name = exchange.name if isinstance(exchange, Exchange) else exchange or ""
+        if name == self._events:
+            return  # the event "task-sent": that is not known before the commit
+        _check(headers or {}, serializer)
+        for each in ("retry", "retry_policy", "timeout", "confirm_timeout"):
+            properties.pop(each, None)
+        _store(
+            body,
+            exchange=name,
+            routing_key=routing_key or "",
+            headers=headers or {},
+            queue=next((each.name for each in declare or () if not isinstance(each, Exchange)), None),
+            delivery_mode=delivery_mode,
+            compression=compression,
+            properties={key: value for key, value in properties.items() if value is not None},
+        )
+
+
+def _check(headers: Mapping[str, Any], serializer: str | None) -> None:
+    if "task" not in headers:
+        raise OutboxError(
+            "a task cannot be kept in the outbox",
+            why="it is in the first version of Celery's protocol",
+            fix="Leave task_protocol at 2.",
+        )
+    if serializer != JSON:
+        raise OutboxError(
+            f"the task {headers['task']} cannot be kept in the outbox",
+            why=f"its serializer is {serializer!r}, and only JSON is stored",
+            fix="Let task_serializer and the task's serializer be 'json'.",
+        )
+
+
+def _store(body: Any, **parts: Any) -> None:
+    import msgspec
+
+    from koan_django.core.audit import touch
+    from koan_django.messaging.buses import registry
+    from koan_django.messaging.exceptions import OversizeMessageError
+    from koan_django.messaging.outgoing import outbox, parcels
+
+    text = dumps(body, serializer=JSON)[2]
+    parcel = parcels.Parcel(body=msgspec.Raw(text.encode() if isinstance(text, str) else text), **parts)
+    alias = _bus()
+    envelope, most = parcels.wrap(parcel), registry.get(alias).options.max_body
+    if len(envelope.body) > most:
+        raise OversizeMessageError(
+            f"the task {parcel.task} cannot be kept in the outbox",
+            why=f"it has {len(envelope.body)} bytes, and MAX_BODY of the bus {alias!r} is {most}",
+            fix="Store what is large, and send its key; or raise MAX_BODY.",
+        )
+    outbox.store(alias, [envelope], None)
+    touch()
+
+
+def _producer(app: Celery) -> OutboxProducer:
+    found = _producers.get(app)
+    if found is None:
+        found = _producers.setdefault(app, OutboxProducer(app))
+    return found
+
+
+_producers: WeakKeyDictionary[Celery, OutboxProducer] = WeakKeyDictionary()
