@@ -10,6 +10,7 @@ import logging
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+import django
 from celery import signals
 from django.apps import apps
 from django.core.checks import register
@@ -19,12 +20,13 @@ from koan_django.core.context import restore, snapshot
 from koan_django.core.reporter import Reporter
 
 from . import checks, folders
-from .outbox import OutboxTask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from celery import Celery
+
+    from koan_django.messaging.outgoing.celerytasks import OutboxTask
 
 __all__ = ["OutboxTask", "install"]
 
@@ -35,6 +37,19 @@ DEFAULT_BEAT = "celery.beat:PersistentScheduler"
 
 _contexts: dict[str, ExitStack] = {}
 _reporter: Reporter | None = None
+
+
+def _lazily(name: str) -> Any:
+    """Without messaging there is no outbox, and what it needs may be missing."""
+    if name != "OutboxTask":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from koan_django.messaging.outgoing.celerytasks import OutboxTask
+
+    return OutboxTask
+
+
+if not TYPE_CHECKING:
+    __getattr__ = _lazily
 
 
 def install(app: Celery) -> None:
@@ -50,6 +65,7 @@ def install(app: Celery) -> None:
         (signals.before_task_publish, _carry),
         (signals.task_prerun, _enter),
         (signals.task_postrun, _leave),
+        (signals.import_modules, _import_task_backends),
         (signals.worker_init, _worker_starts),
         (signals.worker_ready, _worker_ready),
         (signals.worker_shutdown, _worker_ends),
@@ -123,6 +139,14 @@ def _leave(task_id: str = "", **_: object) -> None:
     stack = _contexts.pop(task_id, None)
     if stack is not None:
         stack.close()
+
+
+def _import_task_backends(**_: object) -> None:
+    """Let a worker know the tasks by which the backends of Django's ``TASKS`` run, whoever has declared some."""
+    if django.VERSION >= (6, 0):
+        from django.tasks import task_backends
+
+        task_backends.all()
 
 
 def _worker_starts(**_: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from django.apps import apps
@@ -9,8 +10,6 @@ from django.core.checks import Error
 from django.core.exceptions import ImproperlyConfigured
 
 from koan_django.core import defaults
-
-from .outbox import JSON, OutboxTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +41,7 @@ def check_outbox(app: Celery) -> Callable[..., list[CheckMessage]]:
     """Return the check of the tasks of ``app`` that are known. E001: no outbox for one. E002: one is not JSON."""
 
     def check(app_configs: object, **kwargs: object) -> list[CheckMessage]:
-        tasks = [task for task in app.tasks.values() if isinstance(task, OutboxTask)]
+        tasks = [task for task in app.tasks.values() if _is_kept(task)]
         found: list[CheckMessage] = []
         if tasks and not _has_bus():
             found.append(
@@ -60,10 +59,16 @@ def check_outbox(app: Celery) -> Callable[..., list[CheckMessage]]:
                 id="koan_celery.E002",
             )
             for task in tasks
-            if (task.serializer or app.conf.task_serializer) != JSON
+            if (task.serializer or app.conf.task_serializer) != "json"
         ]
 
     return check
+
+
+def _is_kept(task: object) -> bool:
+    """Whether ``task`` is an OutboxTask; without messaging's packages it cannot be."""
+    defined = sys.modules.get("koan_django.messaging.outgoing.celerytasks")
+    return defined is not None and isinstance(task, defined.OutboxTask)
 
 
 def _has_bus() -> bool:

@@ -19,6 +19,10 @@ class OversizeMessageError(MessagingError):
     """A body is larger than its bus may carry: nothing was sent."""
 
 
+class OutboxError(MessagingError):
+    """A task cannot be kept in the outbox: nothing was written or sent."""
+
+
 class UnreadableMessageError(MessagingError):
     """A body that cannot be read as its type; the text names the path inside the body."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
+import django
 import pytest
 from celery import Celery
 from django.core.exceptions import ImproperlyConfigured
@@ -63,3 +65,11 @@ def test_the_default_bus_is_elected_beside_one_for_tasks() -> None:
     with override_koan(MESSAGING={"BUSES": TASKS}):
         assert options().elected == "main"
         assert [bus.alias for bus in registry.all_buses()] == ["main", "tasks"]
+
+
+def test_the_backend_of_django_tasks_says_which_django_it_needs() -> None:
+    if django.VERSION >= (6, 0):
+        assert import_module("koan_django.contrib.django_tasks").CeleryBackend.supports_defer
+    else:
+        with pytest.raises(ImportError, match=r"needs Django 6\.0"):
+            import_module("koan_django.contrib.django_tasks")

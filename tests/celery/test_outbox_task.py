@@ -14,16 +14,15 @@ from celery import Celery, chain, group
 from django.db import connection, transaction
 
 from koan_django.celery import OutboxTask
-from koan_django.celery.outbox import OutboxError
 from koan_django.core.context import correlation, tenant
 from koan_django.messaging import MessagingError
 from koan_django.messaging.buses import registry
-from koan_django.messaging.exceptions import OversizeMessageError
+from koan_django.messaging.exceptions import OutboxError, OversizeMessageError
 from koan_django.messaging.models import MessageEvent, OutboxMessage
 from koan_django.messaging.outgoing import parcels
 from koan_django.messaging.outgoing.relay import Relay
 from koan_django.testing import override_koan
-from tests.celery.conftest import BUSES
+from tests.celery.conftest import BUSES, taken
 from tests.messaging.shop import OrderPlaced, listening
 from tests.messaging.wire import Wire
 from tests.services.proxy import Proxy
@@ -92,7 +91,7 @@ def test_what_the_relay_publishes_is_what_celery_would_have_published(pack: Any,
     with transaction.atomic():
         pack.apply_async(**options)
     relay()
-    straight, relayed = wire.take("parcels")
+    straight, relayed = taken(wire, 2, "parcels")
     assert straight.body == relayed.body
     assert straight.headers == relayed.headers
     straight.properties.pop("expiration"), relayed.properties.pop("expiration")  # seconds from when it was called
@@ -118,7 +117,7 @@ def test_a_rollback_takes_the_tasks_of_its_block_and_of_no_other(pack: Any, wire
 def test_outside_a_transaction_a_task_goes_straight_to_the_broker(pack: Any, wire: Wire) -> None:
     result = pack.delay(1)
     assert not OutboxMessage.objects.exists()
-    assert [each.headers["id"] for each in wire.take("celery")] == [result.id]
+    assert [each.headers["id"] for each in taken(wire, 1)] == [result.id]
 
 
 def test_a_countdown_counts_from_the_call_and_not_from_the_send(pack: Any) -> None:
@@ -156,7 +155,7 @@ def test_a_retry_goes_straight_since_it_ends_the_transaction_by_an_exception(pac
     with transaction.atomic():
         pack.apply_async(retries=1, task_id="again")
     assert not OutboxMessage.objects.exists()
-    assert [each.headers["id"] for each in wire.take("celery")] == ["again"]
+    assert [each.headers["id"] for each in taken(wire, 1)] == ["again"]
 
 
 def test_on_commit_calls_of_celery_become_rows(pack: Any) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import django
 import pytest
 from django.contrib.auth.models import Group
 from django.db import connection
@@ -25,6 +26,9 @@ from tests.services.process import Process
 from tests.services.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
+
+if django.VERSION < (6, 0):
+    collect_ignore = ["test_django_tasks.py"]
 
 
 class Live:

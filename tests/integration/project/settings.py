@@ -22,6 +22,9 @@ INSTALLED_APPS = [
 DATABASES = {"default": _DATABASES["default"] | LIVE["database"]}
 KOAN = LIVE["koan"]
 
+# Django 6 knows it.
+TASKS = {"default": {"BACKEND": "koan_django.contrib.django_tasks.CeleryBackend", "QUEUES": []}}
+
 CELERY_BROKER_URL = LIVE["broker"]
 if CELERY_BROKER_URL == "filesystem://":
     CELERY_BROKER_TRANSPORT_OPTIONS = {

@@ -10,13 +10,19 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+import msgspec
 from celery.contrib.django.task import DjangoTask
 from django.apps import apps
 from kombu.entity import Exchange
 from kombu.messaging import Producer
 from kombu.serialization import dumps
 
-from koan_django.core.exceptions import KoanError
+from koan_django.core.audit import touch
+from koan_django.messaging.buses import registry
+from koan_django.messaging.conf import options as configured
+from koan_django.messaging.exceptions import OutboxError, OversizeMessageError
+
+from . import parcels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,10 +33,6 @@ if TYPE_CHECKING:
 JSON = "json"
 #: What a task's replacement must not wait for: the exception that says so rolls the transaction back.
 _straight: ContextVar[bool] = ContextVar("koan_straight", default=False)
-
-
-class OutboxError(KoanError):
-    """A task cannot be kept in the outbox: nothing was written or sent."""
 
 
 class OutboxTask(DjangoTask):  # type: ignore[misc]  # Celery is not typed
@@ -83,15 +85,13 @@ def _goes_straight(options: Mapping[str, Any]) -> bool:
             "an OutboxTask was called, and there is no outbox",
             fix="Add 'koan_django.messaging' to INSTALLED_APPS, or use another base class.",
         )
-    from koan_django.messaging.outgoing import outbox
+    from . import outbox
 
     return not outbox.must_store(_bus(), [])
 
 
 def _bus() -> str:
-    from koan_django.messaging.conf import options
-
-    alias = options().bus_of_tasks
+    alias = configured().bus_of_tasks
     if alias is None:
         raise OutboxError(
             "an OutboxTask was called, and no bus leads to Celery's broker",
@@ -154,12 +154,7 @@ def _check(headers: Mapping[str, Any], serializer: str | None) -> None:
 
 
 def _store(body: Any, **parts: Any) -> None:
-    import msgspec
-
-    from koan_django.core.audit import touch
-    from koan_django.messaging.buses import registry
-    from koan_django.messaging.exceptions import OversizeMessageError
-    from koan_django.messaging.outgoing import outbox, parcels
+    from . import outbox  # the models behind it cannot be imported when the project's celery.py is
 
     text = dumps(body, serializer=JSON)[2]
     parcel = parcels.Parcel(body=msgspec.Raw(text.encode() if isinstance(text, str) else text), **parts)
