@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: What loses or hides tasks: a killed worker's (folders), every other process's (memory).
 _SCHEMES = ("filesystem", "memory")
+#: The task behind those of Django 6, whose backend checks it.
+_OWN = frozenset({"koan_django.run_task"})
 
 
 def check_broker(app: Celery) -> Callable[..., list[CheckMessage]]:
@@ -66,9 +68,9 @@ def check_outbox(app: Celery) -> Callable[..., list[CheckMessage]]:
 
 
 def _is_kept(task: object) -> bool:
-    """Whether ``task`` is an OutboxTask; without messaging's packages it cannot be."""
+    """Whether ``task`` is an OutboxTask of the project; without messaging's packages it cannot be."""
     defined = sys.modules.get("koan_django.messaging.outgoing.celerytasks")
-    return defined is not None and isinstance(task, defined.OutboxTask)
+    return defined is not None and isinstance(task, defined.OutboxTask) and task.name not in _OWN
 
 
 def _has_bus() -> bool:
