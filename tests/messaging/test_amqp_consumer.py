@@ -635,3 +635,32 @@ def test_a_message_that_was_dead_lettered_twice_is_one_row(use_bus: UseBus, vhos
         wire.publish(bus.names.dead("billing"), b"{}", message_id="other", type="order.placed")
         wait_until(lambda: DeadLetter.objects.filter(message_id="other").exists(), what="the dead letters")
     assert DeadLetter.objects.filter(message_id="same").count() == 1
+
+
+def test_nobody_waits_while_there_is_work_and_room_for_it(
+    use_bus: UseBus, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each group hands over once in a turn; a pool with room for more gets it in the next, and not in half a second."""
+    use_bus(vhost.url)
+    together = threading.Barrier(8)
+    slept: list[float] = []
+    wait = links.Link.wait
+
+    def watched(link: links.Link, seconds: float) -> None:
+        consumer = threading.current_thread()
+        if isinstance(consumer, AmqpConsumer) and seconds and consumer._has_work and consumer._has_room():
+            slept.append(seconds)
+        wait(link, seconds)
+
+    def at_once(_message: object) -> None:
+        together.wait(30)
+
+    with (
+        listening(OrderPlaced, at_once, group="billing", atomic=False) as one,
+        listening(OrderPlaced, at_once, group="stock", atomic=False) as other,
+        running(8),
+    ):
+        monkeypatch.setattr(links.Link, "wait", watched)
+        send_many([OrderPlaced(number) for number in range(4)])
+        wait_until(lambda: len(one) == len(other) == 4, 30, "all of them")
+    assert slept == []

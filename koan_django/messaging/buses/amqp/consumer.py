@@ -332,8 +332,8 @@ class AmqpConsumer(SharingConsumer):
         return super().unfinished() or any(len(window) for window in self._windows.values())
 
     def idle(self, busy: bool) -> None:
-        # Whatever makes it busy again comes as frames or with a wake-up, but for what it has set aside itself.
-        self._link.wait(0 if self._judged else IDLE_SECONDS)
+        # In a turn each group hands over once. When nothing is left, more comes as frames or with a wake-up.
+        self._link.wait(0 if self._judged or (busy and self._has_work) else IDLE_SECONDS)
 
     def wake(self) -> None:
         self._link.wake()

@@ -38,11 +38,9 @@ def to_amqp(envelope: Envelope, extra: Mapping[str, str | bool] | None = None, *
 
     ``bare`` leaves out the headers that are not ours, for a stranger's message that has no room for ``extra``.
     """
-    headers: dict[str, Any] = {
-        name: value
-        for name, value in envelope.headers.items()
-        if not bare or (name in wire.OWN and len(value.encode()) <= _BARE)
-    }
+    headers: dict[str, Any] = dict(envelope.headers)
+    if bare:
+        headers = {name: value for name, value in headers.items() if name in wire.OWN and len(value.encode()) <= _BARE}
     headers |= {wire.VERSION: envelope.version, wire.ATTEMPT: envelope.attempt, ROUTING_KEY: envelope.routing_key}
     sent_at = envelope.sent_at
     return Message(
