@@ -16,12 +16,14 @@ class InboxConfig(KoanAppConfig):
     verbose_name = _("Koan inbox")
 
     def ready(self) -> None:
-        from . import panels, tasks, trail  # noqa: F401  # they register themselves
-        from .checks import check_options, check_reach
+        from . import condition, panels, tasks, trail  # noqa: F401  # they register themselves
+        from .checks import check_deployment, check_options, check_reach, check_store
 
         super().ready()
         register(check_options)
+        register(check_store)
         register(check_reach)
+        register(check_deployment, deploy=True)
         if apps.is_installed("koan_django.messaging"):
             from koan_django.messaging.handling import middleware
 

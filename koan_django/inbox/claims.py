@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from django.db import transaction
+from django.db import DEFAULT_DB_ALIAS, transaction
 
 from koan_django.core.audit import touch
 from koan_django.core.context import tenant
@@ -29,17 +29,17 @@ class Claim:
 
 @contextmanager
 def claim(source: str, key: str) -> Iterator[Claim]:
-    """Claim ``key`` of ``source`` for the block, in a transaction that commits the claim together with the work.
+    """Claim ``key`` of ``source`` for the block, in a transaction.
 
-    When the block raises, the claim is rolled back and the work may be claimed again. A concurrent claim of the same
-    key waits for this one.
+    In the database of that transaction the claim commits together with the work, and a concurrent claim of the same
+    key waits for this one. With any other store it is a lease, marked as processed after the commit, and a concurrent
+    claim raises :class:`InboxBusyError`. When the block raises, the work may be claimed again.
     """
-    from .stores import configured
+    from .claiming import claiming
 
     touch()
     scope = Scope(tenant.current() or "", "", "", source, "", key)
-    with transaction.atomic():
-        fresh = configured().claim([scope])[0]
-        if not fresh:
+    with transaction.atomic(), claiming([scope], using=DEFAULT_DB_ALIAS) as fresh:
+        if not fresh[0]:
             emit("inbox.duplicate", source=source)
-        yield Claim(source, key, duplicate=not fresh)
+        yield Claim(source, key, duplicate=not fresh[0])

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from koan_django.core.conf import section
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboxOptions:
-    """``retention`` must exceed the age at which a message may still come a second time."""
+    """``retention`` must exceed the age at which a message may still come a second time.
 
-    store: Literal["database"] = "database"
+    ``store`` is the name of one or the dotted path of its class, ``options`` are what that class takes.
+    """
+
+    store: str = "database"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    #: What to do while the store does not answer: handle it later, or without knowing whether it was handled.
+    unavailable: Literal["raise", "process"] = "raise"
     retention: timedelta = timedelta(days=7)
     lease: timedelta = timedelta(seconds=60)
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from django.db import DEFAULT_DB_ALIAS
 
 from koan_django.core.telemetry import emit
 from koan_django.messaging.exceptions import BusyError
 
-from .conf import options
+from .claiming import claiming
 from .exceptions import InboxBusyError
 from .scopes import Scope
-from .stores import configured
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,35 +25,15 @@ if TYPE_CHECKING:
 @contextmanager
 def inbox(call: Call) -> Iterator[Call]:
     """Leave out of the call what was handled before."""
-    if call.handler.atomic:
+    using = DEFAULT_DB_ALIAS if call.handler.atomic else None
+    with ExitStack() as stack:
         try:
-            fresh = configured().claim([scope_of(call, delivery) for delivery in call.deliveries])
+            scopes = [scope_of(call, delivery) for delivery in call.deliveries]
+            fresh = stack.enter_context(claiming(scopes, using=using))
         except InboxBusyError as error:
             raise _busy(call) from error
         kept = tuple(delivery for delivery, is_fresh in zip(call.deliveries, fresh, strict=True) if is_fresh)
         yield _without_duplicates(call, kept)
-    else:
-        with _leased(call) as allowed:
-            yield allowed
-
-
-@contextmanager
-def _leased(call: Call) -> Iterator[Call]:
-    """Long work: begun under a lease that a heartbeat renews, marked as done by its token."""
-    store = configured()
-    begun = store.begin(scope_of(call, call.deliveries[0]), options().lease)
-    if begun.status == "busy":
-        raise _busy(call)
-    if begun.lease is None:
-        yield _without_duplicates(call, ())
-        return
-    try:
-        with begun.lease.keep():
-            yield call
-    except BaseException:
-        store.abandon(begun.lease)
-        raise
-    store.finish(begun.lease)
 
 
 def _busy(call: Call) -> BusyError:

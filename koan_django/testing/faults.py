@@ -24,6 +24,7 @@ POINTS: Mapping[str, str] = {
     "messaging.outbox.before_commit": "messages are in the outbox, in a transaction that has yet to commit",
     "messaging.relay.before_publish": "the relay has read a batch and not published it",
     "messaging.relay.published": "the broker has confirmed a batch that is still in the outbox",
+    "inbox.claim.before_mark": "work that was claimed by a lease is committed, and not marked as processed",
     "messaging.handle.before_commit": "an atomic handler is done, its transaction has yet to commit",
     "messaging.handle.committed": "what a handler did is committed, and the bus does not know",
     "messaging.consumer.before_settle": "verdicts are in, nothing is acknowledged, put back or dead-lettered",

@@ -11,18 +11,20 @@ from django.apps import apps
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, transaction
 from django.urls import reverse
 from django.utils import timezone
 
 from koan_django import inbox
 from koan_django.core import PermanentError, tenant
-from koan_django.core.leases import Held
 from koan_django.core.overview import panels
+from koan_django.core.retry import RetryPolicy
 from koan_django.core.telemetry import Event, subscribe
 from koan_django.inbox.models import InboxEntry
 from koan_django.inbox.scopes import Scope
 from koan_django.inbox.stores import configured
+from koan_django.inbox.stores.base import Lease
 from koan_django.inbox.tasks import forget_expired
 from koan_django.messaging.buses import registry
 from koan_django.messaging.envelope import Delivery, Envelope
@@ -108,10 +110,10 @@ def test_a_handler_that_fails_may_try_again(atomic: bool) -> None:
     assert InboxEntry.objects.get().attempts == (1 if atomic else 2)
 
 
-def held() -> Held:
+def held() -> Lease:
     """Long work that somebody else is doing."""
     scope = Scope(tenant="", bus="main", group="g", handler="tests.h", alias="order.placed", key="m1")
-    lease = configured().begin(scope, timedelta(seconds=60)).lease
+    lease = configured().begin([scope], timedelta(seconds=60))[0].lease
     assert lease is not None
     return lease
 
@@ -125,7 +127,7 @@ def test_a_message_that_somebody_else_is_handling_is_postponed_without_counting_
         assert (verdict.outcome, verdict.wait) == ("postpone", timedelta(seconds=2))
         assert "is being handled by another worker" in verdict.error
         assert arrived == []
-        configured().finish(lease)
+        configured().finish([lease])
         assert outcomes(delivery()) == ["duplicate"]
 
 
@@ -258,7 +260,7 @@ def test_a_release_frees_the_work_and_keeps_the_late_result_out(staff: Any) -> N
     assert "was not released" in act(client, row, "release", confirmed="1")
     assert held().token > lease.token
     with pytest.raises(Exception, match="taken over"):
-        configured().finish(lease)
+        configured().finish([lease])
     assert LogEntry.objects.get().change_message.startswith("released from ")
 
 
@@ -311,6 +313,12 @@ def found(**koan: Any) -> dict[str, str]:
     return {str(each.id): f"{each.msg} | {each.hint}" for each in reports if (each.id or "").startswith("koan_inbox")}
 
 
+def deployed(**koan: Any) -> dict[str, str]:
+    with override_koan(**koan):
+        reports = checks.run_checks(apps.get_app_configs(), include_deployment_checks=True)
+    return {str(each.id): f"{each.msg} | {each.hint}" for each in reports if (each.id or "").startswith("koan_inbox")}
+
+
 def test_the_settings_of_the_tests_are_right() -> None:
     assert found() == {}
 
@@ -319,7 +327,6 @@ def test_the_settings_of_the_tests_are_right() -> None:
     ("options", "expected"),
     [
         ({"RETENTON": "7d"}, "did you mean 'RETENTION'?"),
-        ({"STORE": "redis"}, "'redis' is not one of 'database'"),
         ({"RETENTION": "1h"}, "RETENTION must be between 1 and 30 days"),
         ({"LEASE": 1}, "LEASE must be between 5 and 120 s"),
     ],
@@ -328,7 +335,42 @@ def test_e001_a_wrong_option(options: dict[str, Any], expected: str) -> None:
     assert expected in found(INBOX=options)["koan_inbox.E001"]
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"STORE": "reddis"}, "'reddis' is not one of 'database', 'redis', 'memory'; did you mean 'redis'?"),
+        ({"STORE": "shop.missing.Store"}, "KOAN['INBOX']['STORE']: shop.missing.Store: No module named 'shop'"),
+        ({"STORE": "koan_django.inbox.models.InboxEntry"}, "is no store of the inbox"),
+        ({"OPTIONS": {"CACHE": "default"}}, "KOAN['INBOX']['OPTIONS']['CACHE']: unknown option"),
+        ({"STORE": "redis"}, "settings.CACHES['default'] is not a cache of django-redis"),
+        ({"STORE": "redis", "OPTIONS": {"CACHE": "fast"}}, "settings.CACHES has no alias 'fast'"),
+        ({"STORE": "redis", "OPTIONS": {"PREFIX": "{a}"}}, "PREFIX must be text without braces and blanks"),
+        ({"STORE": "memory", "OPTIONS": {"MAX_ENTRIES": 0}}, "MAX_ENTRIES must be at least 1"),
+    ],
+)
+def test_e002_a_store_that_cannot_be_made(options: dict[str, Any], expected: str) -> None:
+    assert expected in found(INBOX=options)["koan_inbox.E002"]
+    with override_koan(INBOX=options), pytest.raises(ImproperlyConfigured):
+        configured()
+
+
+def test_e003_no_memory_of_one_process_in_production() -> None:
+    assert "remembers in the memory of each process" in deployed(INBOX={"STORE": "memory"})["koan_inbox.E003"]
+    assert "koan_inbox.E003" not in found(INBOX={"STORE": "memory"})
+
+
+def test_w004_a_store_that_does_not_commit_with_the_work() -> None:
+    assert "koan_inbox.W004" not in deployed()
+    assert "is not in the database of the handlers" in deployed(INBOX={"STORE": "memory"})["koan_inbox.W004"]
+
+
 def test_w001_retries_that_outlast_the_memory() -> None:
     retry = {"MAX_ATTEMPTS": 10, "FIRST_DELAY": "1d", "MAX_DELAY": "1d"}
     text = found(MESSAGING={"BUSES": {"main": {"RETRY": retry}}})["koan_inbox.W001"]
     assert "the bus 'main' may retry for 9 days" in text
+
+
+def test_w001_a_handler_whose_own_retries_outlast_the_memory() -> None:
+    retry = RetryPolicy(max_attempts=10, first_delay=timedelta(days=1), max_delay=timedelta(days=1))
+    with listening(OrderPlaced, group="g", name="tests.h", retry=retry):
+        assert "the handler tests.h may retry for 9 days" in found()["koan_inbox.W001"]

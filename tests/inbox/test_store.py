@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from django.db import IntegrityError, connection, connections, transaction
@@ -20,10 +19,10 @@ from koan_django.inbox.exceptions import InboxBusyError
 from koan_django.inbox.models import InboxEntry
 from koan_django.inbox.scopes import Scope
 from koan_django.inbox.stores import configured
-from koan_django.inbox.stores.base import Store
+from koan_django.inbox.stores.base import Begun, CommittingStore, Store
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
-LONG, OVER = timedelta(seconds=60), timedelta(0)
+LONG = timedelta(seconds=60)
 
 
 def scope(key: str = "k", **parts: str) -> Scope:
@@ -31,8 +30,12 @@ def scope(key: str = "k", **parts: str) -> Scope:
 
 
 @pytest.fixture
-def store() -> Store:
-    return configured()
+def store() -> CommittingStore:
+    return rows()
+
+
+def rows() -> CommittingStore:
+    return cast("CommittingStore", configured())
 
 
 class Rollback(Exception):
@@ -52,7 +55,7 @@ class Claiming(threading.Thread):
     def run(self) -> None:
         try:
             with transaction.atomic():
-                self.fresh = configured().claim([scope(key) for key in self.keys])
+                self.fresh = rows().claim([scope(key) for key in self.keys])
                 self.claimed.set()
                 self.end.wait(20)
                 if not self.commit:
@@ -95,7 +98,7 @@ def test_claims_of_other_work_do_not_wait() -> None:
         each.finish(commit=True)
 
 
-def test_a_claim_of_one_is_one_statement(store: Store) -> None:
+def test_a_claim_of_one_is_one_statement(store: CommittingStore) -> None:
     with transaction.atomic(), CaptureQueriesContext(connection) as queries:
         assert store.claim([scope()]) == [True]
     assert [query["sql"].split()[0] for query in queries if "SAVEPOINT" not in query["sql"]] in (
@@ -104,7 +107,7 @@ def test_a_claim_of_one_is_one_statement(store: Store) -> None:
     )
 
 
-def test_a_claim_of_many_says_for_each_whether_it_is_new_in_the_same_few_queries(store: Store) -> None:
+def test_a_claim_of_many_says_for_each_whether_it_is_new_in_the_same_few_queries(store: CommittingStore) -> None:
     with transaction.atomic():
         assert store.claim([scope("a"), scope("b")]) == [True, True]
     with transaction.atomic(), CaptureQueriesContext(connection) as queries:
@@ -115,7 +118,7 @@ def test_a_claim_of_many_says_for_each_whether_it_is_new_in_the_same_few_queries
     assert dict(InboxEntry.objects.values_list("key", "duplicates")) == {"a": 1, "b": 1, "c": 1, "d": 0}
 
 
-def test_a_claim_that_is_rolled_back_was_never_made(store: Store) -> None:
+def test_a_claim_that_is_rolled_back_was_never_made(store: CommittingStore) -> None:
     with pytest.raises(Rollback), transaction.atomic():
         store.claim([scope()])
         raise Rollback
@@ -123,93 +126,39 @@ def test_a_claim_that_is_rolled_back_was_never_made(store: Store) -> None:
         assert store.claim([scope()]) == [True]
 
 
-def test_long_work_is_taken_by_one_and_done_once(store: Store) -> None:
-    begun = store.begin(scope(), LONG)
-    assert (begun.status, store.begin(scope(), LONG).status) == ("acquired", "busy")
-    assert begun.lease is not None
-    store.finish(begun.lease)
-    assert store.begin(scope(), LONG).status == "processed"
+def begin(store: Store, ttl: timedelta = LONG) -> Begun:
+    return store.begin([scope()], ttl)[0]
+
+
+def test_rows_tell_attempts_and_duplicates(store: Store) -> None:
+    first = begin(store).lease
+    assert first is not None
+    store.release([first])
+    second = begin(store).lease
+    assert second is not None
+    store.finish([second])
+    assert begin(store).status == "processed"
     entry = InboxEntry.objects.get()
-    assert (entry.state, entry.attempts, entry.duplicates, entry.lease_until) == ("processed", 1, 1, None)
+    assert (entry.state, entry.attempts, entry.duplicates, entry.lease_until) == ("processed", 2, 1, None)
+    figures = store.figures()
+    assert (figures.processed, figures.processing, figures.duplicates) == (1, 0, {"h": 1})
 
 
-def test_work_that_was_given_up_is_begun_again_at_once(store: Store) -> None:
-    first = store.begin(scope(), LONG)
-    assert first.lease is not None
-    store.abandon(first.lease)
-    second = store.begin(scope(), LONG)
-    assert second.status == "acquired"
-    assert InboxEntry.objects.get().attempts == 2
-
-
-def test_who_was_overtaken_cannot_mark_the_work_as_done(store: Store) -> None:
-    first = store.begin(scope(), OVER)
-    second = store.begin(scope(), LONG)
-    assert (first.status, second.status) == ("acquired", "acquired")
-    assert first.lease is not None
-    assert second.lease is not None
-    with pytest.raises(LeaseLostError, match="taken over by another worker"):
-        store.finish(first.lease)
-    store.abandon(first.lease)  # nor take it from who has it now
-    assert store.begin(scope(), LONG).status == "busy"
-    store.finish(second.lease)
-    with pytest.raises(LeaseLostError):
-        store.finish(second.lease)
-
-
-def test_work_whose_lease_ran_out_and_that_nobody_took_is_done(store: Store) -> None:
-    begun = store.begin(scope(), OVER)
-    assert begun.lease is not None
-    store.finish(begun.lease)
-    assert store.begin(scope(), LONG).status == "processed"
-
-
-def test_a_heartbeat_holds_the_lease_for_as_long_as_the_work_takes(store: Store) -> None:
-    begun = store.begin(scope(), timedelta(seconds=1))
-    assert begun.lease is not None
-    with begun.lease.keep() as heartbeat:
-        end = time.monotonic() + 2.5
-        while time.monotonic() < end:
-            assert store.begin(scope(), LONG).status == "busy"
-            time.sleep(0.1)
-        assert not heartbeat.lost
-    store.finish(begun.lease)
-
-
-def test_many_who_begin_at_once_are_told_apart() -> None:
-    found: list[str] = []
-    start = threading.Barrier(6)
-
-    def begin() -> None:
-        try:
-            start.wait(10)
-            found.append(configured().begin(scope(), LONG).status)
-        finally:
-            connections.close_all()
-
-    threads = [threading.Thread(target=begin) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert sorted(found) == ["acquired"] + ["busy"] * 5
-
-
-def test_work_that_was_begun_under_a_lease_and_given_up_is_not_taken_for_done(store: Store) -> None:
+def test_work_that_was_begun_under_a_lease_and_given_up_is_not_taken_for_done(store: CommittingStore) -> None:
     """The handler was not atomic when the message first came, and is now."""
-    begun = store.begin(scope(), LONG)
+    begun = begin(store)
     with pytest.raises(InboxBusyError), transaction.atomic():
         store.claim([scope("other"), scope()])
     assert begun.lease is not None
-    store.abandon(begun.lease)
+    store.release([begun.lease])
     with pytest.raises(Rollback), transaction.atomic():
         assert store.claim([scope("other"), scope()]) == [True, True]
         raise Rollback
     with transaction.atomic():
         assert store.claim([scope("other"), scope(), scope()]) == [True, True, False]
-    assert store.begin(scope(), LONG).status == "processed"
+    assert begin(store).status == "processed"
     with pytest.raises(LeaseLostError):
-        store.finish(begun.lease)
+        store.finish([begun.lease])
 
 
 parts = st.text(st.characters(), max_size=6)
@@ -227,7 +176,7 @@ def test_parts_of_a_scope_do_not_run_into_each_other() -> None:
 
 
 @pytest.mark.parametrize("key", ["x" * 5000, "a\x00b", "\udcff", ""])
-def test_every_key_can_be_claimed(store: Store, key: str) -> None:
+def test_every_key_can_be_claimed(store: CommittingStore, key: str) -> None:
     with transaction.atomic():
         assert store.claim([scope(key)]) == [True]
     with transaction.atomic():
@@ -247,6 +196,5 @@ def test_a_lease_is_measured_by_the_clock_of_the_database(store: Store, monkeypa
 
     right: Callable[[], Any] = timezone.now
     monkeypatch.setattr(timezone, "now", lambda: right() + timedelta(hours=3))
-    assert store.begin(scope(), LONG).status == "acquired"
-    assert store.begin(scope(), LONG).status == "busy"
+    assert [begin(store).status, begin(store).status] == ["acquired", "busy"]
     assert InboxEntry.objects.filter(lease_until__lt=Now() + timedelta(minutes=5)).exists()

@@ -19,6 +19,8 @@ M = TypeVar("M", Counter, Histogram)
 LABELS: Mapping[str, tuple[str, ...]] = {
     "core.job": ("job",),
     "inbox.duplicate": (),
+    "inbox.unavailable": ("policy",),
+    "inbox.unmarked": (),
     "media.derive": ("asset",),
     "media.decode": ("format",),
     "media.render": ("recipe",),

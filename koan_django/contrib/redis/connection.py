@@ -34,7 +34,7 @@ class RedisOptions:
 
 
 class RedisStore:
-    """Keeps everything of one kind in one hash. Each verb is one script, which sees the server's clock only."""
+    """Keeps everything of one kind in one hash or below one prefix. Each verb is one script, in the server's clock."""
 
     schema: ClassVar[type] = RedisOptions
     keeps: ClassVar[str]
@@ -65,13 +65,13 @@ class RedisStore:
         """The client of the cache; its pool survives a fork."""
         return get_redis_connection(self.options.cache)
 
-    def run(self, script: str, *arguments: object) -> Any:
-        """Run ``script`` on the hash; raises :class:`StoreUnavailableError`."""
+    def run(self, script: str, *arguments: object, keys: list[str] | None = None) -> Any:
+        """Run ``script`` on the hash, or on ``keys``; raises :class:`StoreUnavailableError`."""
         if clock.is_moved():  # as the queries of rows do
             seconds, micros = divmod(int(clock.now().timestamp() * 1e6), 1_000_000)
             script = script.replace("redis.call('TIME')", f"{{{seconds}, {micros}}}")
         with self.answering():
-            return self._scripts(script)(keys=[self.key], args=list(arguments))
+            return self._scripts(script)(keys=keys or [self.key], args=list(arguments))
 
     @contextmanager
     def answering(self) -> Iterator[None]:

@@ -1,15 +1,5 @@
 """Where the inbox remembers."""
 
-from __future__ import annotations
+from .chosen import configured
 
-from typing import TYPE_CHECKING
-
-from .database import DatabaseStore
-
-if TYPE_CHECKING:
-    from .base import Store
-
-
-def configured() -> Store:
-    """Return the store that ``KOAN["INBOX"]["STORE"]`` names."""
-    return DatabaseStore()
+__all__ = ["configured"]

@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from django.db import router
-from django.db.models import F
+from django.db.models import Count, F, Sum
 from django.utils import timezone
 
 from koan_django.core.context import correlation, new_id
-from koan_django.core.exceptions import LeaseLostError
+from koan_django.core.functions import Now
 from koan_django.core.inserting import insert
 from koan_django.inbox.exceptions import InboxBusyError
 from koan_django.inbox.models import InboxEntry
 
-from .base import Begun
+from .base import Begun, Figures, Lease, NoOptions, overtaken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import timedelta
 
-    from koan_django.core.leases import Held
     from koan_django.inbox.querysets import InboxQuerySet
     from koan_django.inbox.scopes import Scope
 
 
 class DatabaseStore:
     """Rows of :class:`InboxEntry`."""
+
+    schema: ClassVar[type] = NoOptions
+
+    def __init__(self, options: NoOptions) -> None:
+        self.options = options
+
+    def objections(self) -> Iterable[str]:
+        """Nothing: the database router decides where the rows are."""
+        return ()
+
+    def probe(self) -> None:
+        """Nothing to add: the probe of the database asks whether it answers."""
+
+    def commits_with(self, using: str) -> bool:
+        """Not where a router keeps the entries in another database than the work."""
+        return router.db_for_write(InboxEntry) == using
 
     def claim(self, scopes: Sequence[Scope]) -> list[bool]:
         """Insert and ignore conflicts: one statement for one claim, and two for any number, if all of it is new."""
@@ -46,37 +61,58 @@ class DatabaseStore:
             self._rows.count_duplicates(repeated)
         return fresh
 
-    def begin(self, scope: Scope, ttl: timedelta) -> Begun:
-        """Insert the row if it is new, then take its lease."""
-        rows = self._rows.filter(fingerprint=scope.fingerprint)
-        self._rows.bulk_create([_entry(scope, new_id(), "processing", attempts=0)], ignore_conflicts=True)
-        pk, state = rows.values_list("pk", "state").get()
-        if state == "processed":
-            self._rows.count_duplicates([scope.fingerprint])
-            return Begun("processed")
-        lease = self._rows.filter(state="processing").hold(pk, ttl)
-        if lease is None:
-            # Between the read and the take the work may have been finished; asking again tells.
-            return Begun("busy")
-        lease.rows().update(attempts=F("attempts") + 1)
-        return Begun("acquired", lease)
+    def begin(self, scopes: Sequence[Scope], ttl: timedelta) -> list[Begun]:
+        """Insert the rows that are new, then take the lease of each."""
+        entries = {scope.fingerprint: _entry(scope, new_id(), "processing", attempts=0) for scope in scopes}
+        self._rows.bulk_create(list(entries.values()), ignore_conflicts=True)
+        found = self._rows.filter(fingerprint__in=list(entries)).values_list("fingerprint", "pk", "state")
+        known = {fingerprint: (pk, state) for fingerprint, pk, state in found}
+        return [self._begin(scope.fingerprint, *known[scope.fingerprint], ttl) for scope in scopes]
 
-    def finish(self, lease: Held) -> None:
+    def renew(self, leases: Sequence[Lease]) -> None:
+        """Rows whose lease still holds; the token keeps out who was overtaken."""
+        for lease in leases:
+            if not self._mine_under(lease).held(lease.token).update(lease_until=Now() + lease.ttl):
+                raise overtaken()
+
+    def finish(self, leases: Sequence[Lease]) -> None:
         """Guarded by the token: a worker that was paused too long must not mark another's work.
 
         A lease that has run out and that nobody has taken since is as good: the work is done.
         """
-        mine = self._rows.filter(pk=lease.pk, lease_token=lease.token, state="processing")
-        if not mine.update(state="processed", processed_at=timezone.now(), lease_until=None):
-            raise LeaseLostError(
-                "the handled message was taken over by another worker",
-                why="its inbox lease was not renewed in time",
-                fix="Nothing: the other worker handles it.",
-            )
+        done = {"state": "processed", "processed_at": timezone.now(), "lease_until": None}
+        marked = sum(self._mine_under(lease).update(**done) for lease in leases)
+        if marked < len(leases):
+            raise overtaken()
 
-    def abandon(self, lease: Held) -> None:
-        """The row stays, with its attempts."""
-        lease.release()
+    def release(self, leases: Sequence[Lease]) -> None:
+        """The rows stay, with their attempts."""
+        for lease in leases:
+            self._mine_under(lease).held(lease.token).update(lease_until=None)
+
+    def count_duplicates(self, scopes: Sequence[Scope]) -> None:
+        self._rows.count_duplicates([scope.fingerprint for scope in scopes])
+
+    def figures(self) -> Figures:
+        states = dict(self._rows.order_by().values_list("state").annotate(count=Count("pk")))
+        repeated = self._rows.filter(duplicates__gt=0).order_by().values_list("handler")
+        duplicates = dict(repeated.annotate(total=Sum("duplicates")).order_by("handler"))
+        return Figures(states.get("processed", 0), states.get("processing", 0), duplicates)
+
+    def _begin(self, fingerprint: str, pk: int, state: str, ttl: timedelta) -> Begun:
+        if state == "processed":
+            self._rows.count_duplicates([fingerprint])
+            return Begun("processed")
+        held = self._rows.filter(state="processing").hold(pk, ttl)
+        if held is None:
+            # Between the read and the take the work may have been finished; asking again tells.
+            return Begun("busy")
+        held.rows().update(attempts=F("attempts") + 1)
+        return Begun("acquired", Lease(fingerprint, held.token, ttl))
+
+    def _mine_under(self, lease: Lease) -> InboxQuerySet:
+        """The row, as long as nobody has taken it since."""
+        return self._rows.filter(fingerprint=lease.fingerprint, lease_token=lease.token, state="processing")
 
     @property
     def _rows(self) -> InboxQuerySet:

@@ -19,6 +19,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, transacti
 from koan_django.core import faults
 from koan_django.core.context import restore
 from koan_django.core.databases import keep_usable, renew
+from koan_django.core.exceptions import StoreUnavailableError
 from koan_django.core.telemetry import span
 from koan_django.messaging import envelope as wire
 from koan_django.messaging import events, handlers
@@ -44,6 +45,8 @@ logger = logging.getLogger(__name__)
 _BEFORE_COMMIT = faults.point("messaging.handle.before_commit")
 _COMMITTED = faults.point("messaging.handle.committed")
 _NO_SCOPE = nullcontext()
+#: The database or a store is away: no fault of the message.
+_AWAY = (OperationalError, InterfaceError, StoreUnavailableError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +160,7 @@ def _perform(run: _Run, verdicts: dict[int, Verdict], behind: set[int]) -> None:
         late = exceeded(run.handler, soft=True).with_traceback(error.__traceback__)
         verdicts[run.pieces[0].index] = failed(run.pieces[0].delivery, run.handler, late)
     except BaseException as error:
-        if not run.called and isinstance(error, OperationalError | InterfaceError):  # the database is away
+        if not run.called and isinstance(error, _AWAY):
             for piece in run.pieces:
                 _note(verdicts, piece.index, piece.delivery, postponed(run.handler, error), behind)
         elif len(run.pieces) > 1:  # one bad message must not condemn its batch
