@@ -27,6 +27,7 @@ class InboxConfig(KoanAppConfig):
         if apps.is_installed("koan_django.messaging"):
             from koan_django.messaging.handling import middleware
 
+            from . import replays, status  # noqa: F401  # they register themselves
             from .middleware import inbox
 
             middleware.register("inbox", inbox, order=10)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from django.db.models import Sum
 from django.urls import reverse
 
 from koan_django.core.overview import Line, panel
+
+from .conf import options
+from .stores import configured
+from .stores.database import DatabaseStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,11 +19,13 @@ if TYPE_CHECKING:
 @panel("koan_inbox", "Inbox", order=40)
 def inbox_panel() -> Iterator[Line]:
     """How much is remembered and how often that mattered."""
-    from .models import InboxEntry
-
-    url = reverse("admin:koan_inbox_inboxentry_changelist")
-    yield Line("Remembered", str(InboxEntry.objects.all().processed().count()), "", f"{url}?state__exact=processed")
-    processing = InboxEntry.objects.filter(state="processing").count()
-    yield Line("Being handled", str(processing), "", f"{url}?state__exact=processing")
-    duplicates = InboxEntry.objects.aggregate(total=Sum("duplicates"))["total"] or 0
-    yield Line("Duplicates suppressed", str(duplicates), "", url)
+    store = configured()
+    url = reverse("admin:koan_inbox_inboxentry_changelist") if isinstance(store, DatabaseStore) else ""
+    if not url:
+        yield Line("Store", options().store)
+    figures = store.figures()
+    if figures.processed is not None:
+        yield Line("Remembered", str(figures.processed), "", url and f"{url}?state__exact=processed")
+    if figures.processing is not None:
+        yield Line("Being handled", str(figures.processing), "", url and f"{url}?state__exact=processing")
+    yield Line("Duplicates suppressed", str(sum(figures.duplicates.values())), "", url)

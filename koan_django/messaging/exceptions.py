@@ -81,6 +81,10 @@ class CapabilityError(MessagingError):
     """The bus cannot do what was asked of it."""
 
 
+class ForgottenError(MessagingError):
+    """A dead letter is older than what is remembered of handled messages: replayed, it might be handled twice."""
+
+
 class TopologyError(MessagingError):
     """Something does not stand on the broker as it is needed, and is not to be changed without being asked."""
 

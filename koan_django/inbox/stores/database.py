@@ -88,7 +88,7 @@ class DatabaseStore:
     def release(self, leases: Sequence[Lease]) -> None:
         """The rows stay, with their attempts."""
         for lease in leases:
-            self._mine_under(lease).held(lease.token).update(lease_until=None)
+            self._mine_under(lease).update(lease_until=None)
 
     def count_duplicates(self, scopes: Sequence[Scope]) -> None:
         self._rows.count_duplicates([scope.fingerprint for scope in scopes])

@@ -50,7 +50,7 @@ class DeadLetterAdmin(Guided, EnvelopeAdmin):
         *ENVELOPE_FIELDS,
     )
     readonly_fields = (*SHOWN, "shown_state", "guidance", "shown_traceback", "same_cause", "resend")
-    actions = ("replay", "discard")
+    actions = ("replay", "replay_forgotten", "discard")
 
     @admin.display(description=_("state"), ordering="state")
     def shown_state(self, dead: DeadLetter) -> SafeString:
@@ -117,6 +117,12 @@ class DeadLetterAdmin(Guided, EnvelopeAdmin):
         """Send it to its group again, with the same id."""
         receipt = deadletters.replay(dead)
         return f"replayed as {receipt.id}"
+
+    @operation(permission="replay", description=_("Replay, though the inbox has forgotten"), destructive=True)
+    def replay_forgotten(self, request: HttpRequest, dead: DeadLetter) -> str:
+        """The same for one that is older than what the inbox remembers: handled meanwhile, it is handled twice."""
+        receipt = deadletters.replay(dead, forgotten=True)
+        return f"replayed as {receipt.id}, forgotten by the inbox"
 
     @operation(permission="discard", description=_("Discard selected dead letters"), destructive=True)
     def discard(self, request: HttpRequest, dead: DeadLetter) -> str:

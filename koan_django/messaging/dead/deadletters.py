@@ -14,6 +14,8 @@ from koan_django.messaging.encoding import decode
 from koan_django.messaging.exceptions import MessagingError
 from koan_django.messaging.messages import by_alias
 
+from . import memory
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -42,20 +44,26 @@ def dead_letter(delivery: Delivery, verdict: Verdict) -> DeadLetter:
     )
 
 
-def replay(dead: DeadLetter, *, body: bytes | None = None) -> Receipt:
+def replay(dead: DeadLetter, *, body: bytes | None = None, forgotten: bool = False) -> Receipt:
     """Send a dead letter to its group again, with the same id and a fresh count of attempts.
 
     ``body`` is sent in place of the one that died, which stays on record; it must be readable as the message's class.
+    Without one, a letter that was sent longer ago than the inbox remembers is refused unless ``forgotten``.
     Raises :class:`MessagingError` when the letter was replayed or discarded meanwhile,
-    :class:`~koan_django.messaging.exceptions.UnreadableMessageError` for a body that no handler could read.
+    :class:`~koan_django.messaging.exceptions.UnreadableMessageError` for a body that no handler could read,
+    :class:`~koan_django.messaging.exceptions.ForgottenError` for one that is too old.
     """
     if body is not None:
         _check(dead, body)
+    elif not forgotten:
+        memory.refuse_forgotten([dead])
     return _replay([dead], {} if body is None else {dead.pk: body})[0]
 
 
-def replay_batch(letters: Sequence[DeadLetter]) -> None:
+def replay_batch(letters: Sequence[DeadLetter], *, forgotten: bool = False) -> None:
     """Send several again, all of them or none; raises as :func:`replay` does."""
+    if not forgotten:
+        memory.refuse_forgotten(letters)
     _replay(letters, {})
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.db.models import Count, Max, Min
@@ -118,9 +119,9 @@ def causes(selection: Selection) -> list[Cause]:
     return [Cause(**row, example=errors.get(pk, "")) for row, pk in zip(rows, newest, strict=True)]
 
 
-def replay_all(selection: Selection, **options: Any) -> Progress:
-    """Send what is selected to its groups again, oldest first; see :func:`_all` for the options."""
-    return _all(selection, deadletters.replay_batch, **options)
+def replay_all(selection: Selection, *, forgotten: bool = False, **options: Any) -> Progress:
+    """Send what is selected to its groups again, oldest first; see :func:`_all` for the other options."""
+    return _all(selection, partial(deadletters.replay_batch, forgotten=forgotten), **options)
 
 
 def discard_all(selection: Selection, **options: Any) -> Progress:

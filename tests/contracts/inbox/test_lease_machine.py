@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -114,7 +115,7 @@ class Workers(RuleBasedStateMachine):
         self.store.release(list(held.values()))
         for key, lease in held.items():
             if self.is_mine(key, lease):
-                self.work[key].ends = self.now()
+                self.work[key].ends = -math.inf
 
     @rule(seconds=st.floats(0, 15))
     def time_passes(self, seconds: float) -> None:

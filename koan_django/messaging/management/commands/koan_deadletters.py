@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import CommandError
@@ -61,6 +62,9 @@ class Command(AuditedCommand):
             changing.add_argument("--all", action="store_true", help="allow it without any filter")
             changing.add_argument("--dry-run", action="store_true", help="only say how many")
             changing.add_argument("--rate", type=float, metavar="N", help="at most N a second")
+        verbs.choices["replay"].add_argument(
+            "--forgotten", action="store_true", help="also what is older than the inbox remembers"
+        )
         resend = verbs.add_parser("resend", help="send one again with the body that stands on the standard input")
         resend.add_argument("id", type=int, help="as `list` shows it")
 
@@ -137,7 +141,8 @@ class Command(AuditedCommand):
                 {"would_" + verb: asked}, f"{counted(asked, 'dead letter')} would be {_done(verb)}", options["format"]
             )
             return
-        act = replaying.replay_all if verb == "replay" else replaying.discard_all
+        replay = partial(replaying.replay_all, forgotten=options.get("forgotten", False))
+        act = replay if verb == "replay" else replaying.discard_all
         with ending_on_signals() as stopping:  # the batch at hand is finished
             progress = act(
                 chosen,

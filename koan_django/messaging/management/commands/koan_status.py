@@ -11,6 +11,7 @@ from django.db import Error
 
 from koan_django.core.redaction import redact_text
 from koan_django.core.texts import counted, one_line
+from koan_django.messaging.statistics.neighbours import Neighbour, neighbours
 from koan_django.messaging.statistics.status import BusStatus, Status, status
 
 from .koan_handlers import described
@@ -31,17 +32,17 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            found = status()
+            found, beside = status(), neighbours()
         except Error as error:
             raise CommandError(redact_text(f"{type(error).__name__}: {error}"), returncode=UNABLE) from error
         if options["format"] == "json":
-            self.stdout.write(json.dumps(_plain(found), default=str, indent=2))
+            self.stdout.write(json.dumps(_plain(found, beside), default=str, indent=2))
         else:
-            self._tell(found)
-        if found.troubles:
+            self._tell(found, beside)
+        if _troubles(found, beside):
             raise SystemExit(TROUBLED)
 
-    def _tell(self, found: Status) -> None:
+    def _tell(self, found: Status, beside: list[Neighbour]) -> None:
         for bus in found.buses:
             breaker = f", breaker {bus.breaker}" if bus.breaker else ""
             self.stdout.write(f"bus {bus.alias}  {bus.place}{breaker}")
@@ -52,12 +53,18 @@ class Command(BaseCommand):
             if bus.pending or bus.parked:
                 lag = f", the oldest due for {bus.lag.total_seconds():.0f} s" if bus.lag else ""
                 self.stdout.write(f"  outbox  {bus.pending} pending{lag}, {bus.parked} parked")
+        for each in beside:
+            self.stdout.write(one_line(f"{each.name}  {each.text}"))
         self.stdout.write(f"{counted(len(found.handlers), 'handler')}, {counted(found.dead, 'dead letter')}")
-        for trouble in found.troubles:
+        for trouble in _troubles(found, beside):
             self.stdout.write(one_line(f"! {trouble}"))
 
 
-def _plain(found: Status) -> dict[str, Any]:
+def _troubles(found: Status, beside: list[Neighbour]) -> list[str]:
+    return [*found.troubles, *(trouble for each in beside for trouble in each.troubles)]
+
+
+def _plain(found: Status, beside: list[Neighbour]) -> dict[str, Any]:
     return {
         "buses": [_plain_bus(bus) for bus in found.buses],
         "handlers": [described(each) for each in found.handlers],
@@ -67,7 +74,8 @@ def _plain(found: Status) -> dict[str, Any]:
             {"bus": row.bus, "group": row.group, "number": row.number, "alias": row.alias, "message_id": row.message_id}
             for row in found.stopped
         ],
-        "troubles": found.troubles,
+        "beside": {each.name: each.figures for each in beside},
+        "troubles": _troubles(found, beside),
     }
 
 
