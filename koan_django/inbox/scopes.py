@@ -20,6 +20,9 @@ class Scope:
     @property
     def fingerprint(self) -> str:
         """Equal scopes have equal fingerprints; the parts are too long to be unique together in every database."""
-        parts = (self.tenant, self.bus, self.group, self.handler, self.alias, self.key)
-        text = "\x1f".join(f"{len(part)}:{part}" for part in parts)
+        tenant, bus, group, handler, alias, key = self.tenant, self.bus, self.group, self.handler, self.alias, self.key
+        text = (  # written out: it is done for every message
+            f"{len(tenant)}:{tenant}\x1f{len(bus)}:{bus}\x1f{len(group)}:{group}"
+            f"\x1f{len(handler)}:{handler}\x1f{len(alias)}:{alias}\x1f{len(key)}:{key}"
+        )
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -27,8 +27,8 @@ local now = time[1] * 1000000 + time[2]
 """
 _FOUND = "local token, ends, owner = (redis.call('GET', key) or ''):match('^(%d+)|(%d+)|(.*)$')\n"
 
-#: The first key is the hash of duplicates. Lease in microseconds, retention in milliseconds, owner, then each one's
-#: handler. Its owner asks again when the answer was lost on the way.
+#: The first key is the hash of duplicates. Lease in microseconds, retention in milliseconds, owner, then the handler of
+#: all, or each one's. Its owner asks again when the answer was lost on the way.
 BEGIN = f"""{_NOW}
 local first = string.format('%.0f', now)
 local rest = string.format('|%.0f|', now + ARGV[1]) .. ARGV[3]
@@ -39,7 +39,7 @@ for i = 2, #KEYS do
   if not redis.call('SET', key, first .. rest, 'NX', 'PX', ARGV[2]) then
     {_FOUND}
     if not token then
-      redis.call('HINCRBY', KEYS[1], ARGV[i + 2], 1)
+      redis.call('HINCRBY', KEYS[1], ARGV[#ARGV > 4 and i + 2 or 4], 1)
       answer = 'processed'
     elseif tonumber(ends) > now then
       answer = owner == ARGV[3] and token or 'busy'
@@ -99,8 +99,10 @@ class RedisInbox(RedisStore):
         if not scopes:
             return []
         fingerprints = [scope.fingerprint for scope in scopes]
-        keys = [self._duplicates, *map(self._key_of, fingerprints)]
-        handlers = [scope.handler.encode("utf-8", "replace") for scope in scopes]
+        prefix = self._key_of("")
+        keys = [self._duplicates, *[prefix + fingerprint for fingerprint in fingerprints]]
+        names = [scope.handler for scope in scopes]
+        handlers = [name.encode("utf-8", "replace") for name in (names[:1] if len(set(names)) == 1 else names)]
         answers = self.run(BEGIN, ttl // _MICROSECOND, _retention(), new_owner(), *handlers, keys=keys)
         pairs = zip(answers, fingerprints, strict=True)
         return [_begun(text_of(answer), fingerprint, ttl) for answer, fingerprint in pairs]
