@@ -18,12 +18,15 @@ class InboxConfig(KoanAppConfig):
     def ready(self) -> None:
         from . import condition, panels, tasks, trail  # noqa: F401  # they register themselves
         from .checks import check_deployment, check_options, check_reach, check_store
+        from .service.checks import check_service, check_tokens
 
         super().ready()
         register(check_options)
         register(check_store)
         register(check_reach)
         register(check_deployment, deploy=True)
+        register(check_service)
+        register(check_tokens, deploy=True)
         if apps.is_installed("koan_django.messaging"):
             from koan_django.messaging.handling import middleware
 

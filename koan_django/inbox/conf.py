@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from koan_django.core.conf import section
 
+from .service.options import ServiceOptions
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboxOptions:
@@ -23,6 +25,8 @@ class InboxOptions:
     unavailable: Literal["raise", "process"] = "raise"
     retention: timedelta = timedelta(days=7)
     lease: timedelta = timedelta(seconds=60)
+    #: What others may ask of this inbox over HTTP.
+    service: ServiceOptions = field(default_factory=ServiceOptions)
 
     def __post_init__(self) -> None:
         if not timedelta(days=1) <= self.retention <= timedelta(days=30):

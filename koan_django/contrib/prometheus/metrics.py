@@ -21,6 +21,8 @@ LABELS: Mapping[str, tuple[str, ...]] = {
     "inbox.duplicate": (),
     "inbox.unavailable": ("policy",),
     "inbox.unmarked": (),
+    "inbox.refused": ("operation", "code"),
+    "inbox.serve": ("operation",),
     "media.derive": ("asset",),
     "media.decode": ("format",),
     "media.render": ("recipe",),

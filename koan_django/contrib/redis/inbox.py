@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from koan_django.core.leases import new_owner
 from koan_django.inbox.conf import options as inbox
-from koan_django.inbox.stores.base import Begun, Figures, Lease, overtaken
+from koan_django.inbox.stores.base import Begun, Figures, Lease, Seen, overtaken
 
 from .connection import RedisStore, text_of
 
@@ -76,6 +76,12 @@ for i, key in ipairs(KEYS) do
 end
 return marked
 """
+#: returns the entry, and whether its lease holds
+LOOK = f"""{_NOW}
+local key = KEYS[1]
+{_FOUND}
+return {{redis.call('GET', key), (token and tonumber(ends) > now) and 1 or 0}}
+"""
 #: each one's token
 RELEASE = f"""
 for i, key in ipairs(KEYS) do
@@ -94,6 +100,13 @@ class RedisInbox(RedisStore):
     def commits_with(self, using: str) -> bool:
         """No database's transaction reaches into Redis."""
         return False
+
+    def look(self, scope: Scope) -> Seen:
+        found, held = self.run(LOOK, keys=[self._key_of(scope.fingerprint)])
+        if found is None:
+            return Seen("unknown")
+        token, separator, _ = text_of(found).partition("|")
+        return Seen("processing", int(token), bool(held)) if separator else Seen("processed")
 
     def begin(self, scopes: Sequence[Scope], ttl: timedelta) -> list[Begun]:
         if not scopes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from koan_django.core.exceptions import LeaseLostError
@@ -42,6 +42,22 @@ class Begun:
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """What is known of a piece of work; ``None`` where a store does not keep that.
+
+    ``token`` is the last that was given for it, and ``held`` whether its lease holds.
+    """
+
+    status: Literal["unknown", "processing", "processed"]
+    token: int | None = None
+    held: bool = False
+    attempts: int | None = None
+    duplicates: int | None = None
+    first_seen_at: datetime | None = None
+    processed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
     """What a store remembers; ``None`` where it cannot count that. Duplicates are by handler or source."""
 
@@ -66,6 +82,9 @@ class Store(Protocol):
 
     def commits_with(self, using: str) -> bool:
         """Whether it is a :class:`CommittingStore` in a transaction of the database ``using``."""
+
+    def look(self, scope: Scope) -> Seen:
+        """Say what is known of a piece of work, and change nothing."""
 
     def begin(self, scopes: Sequence[Scope], ttl: timedelta) -> list[Begun]:
         """Take a lease on each that is new or was given up; count as a duplicate each that is processed."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 #: The stores that have a name; any other by its dotted path.
 STORES: Mapping[str, str] = {
     "database": "koan_django.inbox.stores.database.DatabaseStore",
+    "http": "koan_django.inbox.stores.http.HttpStore",
     "redis": "koan_django.contrib.redis.inbox.RedisInbox",
     "memory": "koan_django.inbox.stores.memory.MemoryStore",
 }

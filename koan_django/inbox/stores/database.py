@@ -14,7 +14,7 @@ from koan_django.core.inserting import insert
 from koan_django.inbox.exceptions import InboxBusyError
 from koan_django.inbox.models import InboxEntry
 
-from .base import Begun, Figures, Lease, NoOptions, overtaken
+from .base import Begun, Figures, Lease, NoOptions, Seen, overtaken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -60,6 +60,21 @@ class DatabaseStore:
             self._refuse_unfinished(repeated)
             self._rows.count_duplicates(repeated)
         return fresh
+
+    def look(self, scope: Scope) -> Seen:
+        rows = self._rows.filter(fingerprint=scope.fingerprint)
+        row = rows.first()
+        if row is None:
+            return Seen("unknown")
+        return Seen(
+            "processed" if row.state == "processed" else "processing",
+            token=row.lease_token,
+            held=rows.held(row.lease_token).exists(),
+            attempts=row.attempts,
+            duplicates=row.duplicates,
+            first_seen_at=row.first_seen_at,
+            processed_at=row.processed_at,
+        )
 
     def begin(self, scopes: Sequence[Scope], ttl: timedelta) -> list[Begun]:
         """Insert the rows that are new, then take the lease of each."""

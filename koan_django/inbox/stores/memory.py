@@ -13,7 +13,7 @@ from koan_django.core import clock
 from koan_django.core.exceptions import StoreUnavailableError
 from koan_django.inbox.conf import options as inbox
 
-from .base import Begun, Figures, Lease, overtaken
+from .base import Begun, Figures, Lease, Seen, overtaken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -65,6 +65,15 @@ class MemoryStore:
     def commits_with(self, using: str) -> bool:
         """No database knows of it."""
         return False
+
+    def look(self, scope: Scope) -> Seen:
+        with self._lock:
+            self._forget()
+            entry = self._entries.get(scope.fingerprint)
+            if entry is None:
+                return Seen("unknown")
+            held = entry.ends > clock.monotonic()
+            return Seen("processed" if entry.processed else "processing", entry.token, held)
 
     def begin(self, scopes: Sequence[Scope], ttl: timedelta) -> list[Begun]:
         with self._lock:

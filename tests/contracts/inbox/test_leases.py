@@ -42,6 +42,22 @@ def test_long_work_is_taken_by_one_and_done_once(store: Store) -> None:
     assert store.figures().duplicates == {"h": 2}
 
 
+def test_what_is_known_of_work_is_told_and_telling_changes_nothing(store: Store) -> None:
+    assert store.look(scope()).status == "unknown"
+    (lease,) = take(store, "k")
+    for _ in range(2):
+        seen = store.look(scope())
+        assert (seen.status, seen.token, seen.held) == ("processing", lease.token, True)
+    store.release([lease])
+    seen = store.look(scope())
+    assert (seen.status, seen.token, seen.held) == ("processing", lease.token, False)
+    (lease,) = take(store, "k")
+    store.finish([lease])
+    seen = store.look(scope())
+    assert (seen.status, seen.held) == ("processed", False)
+    assert store.figures().duplicates == {}
+
+
 def test_many_are_begun_at_once_and_each_is_answered(store: Store) -> None:
     done, held = take(store, "done", "held")
     store.finish([done])

@@ -1,0 +1,135 @@
+"""One connection to one address. No redirect and no proxy is followed: they would learn the token."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from koan_django.core.context import correlation
+from koan_django.core.middleware import HEADER
+from koan_django.core.redaction import redact_text
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+#: More than any answer has.
+MAX_BYTES = 64 * 1024
+
+
+class Unanswered(Exception):
+    """Nothing was heard, or nothing that the service would say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was answered. ``repeated``: the same was asked before, and whether that was heard is not known."""
+
+    status: int
+    body: Mapping[str, Any]
+    repeated: bool = False
+
+    @property
+    def code(self) -> str:
+        """The word of a problem."""
+        return str(self.body.get("code", ""))
+
+
+@dataclass(slots=True)
+class Address:
+    """Where the service is, and the token that opens it."""
+
+    host: str
+    port: int | None
+    path: str
+    secure: bool
+    token: str = field(repr=False)
+    timeout: float
+    _open: http.client.HTTPConnection | None = field(default=None, repr=False)
+
+    @property
+    def place(self) -> str:
+        """Its URL."""
+        port = "" if self.port is None else f":{self.port}"
+        return f"{'https' if self.secure else 'http'}://{self.host}{port}{self.path}"
+
+    def ask(self, method: str, name: str, body: Mapping[str, Any] | None, *, repeated: bool) -> Answer:
+        """Ask below ``v1/inbox``; raises :class:`Unanswered`. A connection that failed is not used again."""
+        deadline = time.monotonic() + self.timeout
+        try:
+            connection = self._open = self._open or self._connection()
+            content = None if body is None else json.dumps(body).encode()
+            connection.request(method, f"{self.path}/v1/inbox/{name}", content, self._headers(body is not None))
+            response = connection.getresponse()
+            status, text = response.status, _all_of(response, deadline)
+            if response.will_close:
+                self.close()
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise Unanswered(f"{type(error).__name__}: {redact_text(str(error))}") from None
+        return Answer(status, _read(status, text), repeated)
+
+    def close(self) -> None:
+        """End the connection; the next question opens another."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if self.secure:
+            context = ssl.create_default_context()
+            return http.client.HTTPSConnection(self.host, self.port, timeout=self.timeout, context=context)
+        return http.client.HTTPConnection(self.host, self.port, timeout=self.timeout)
+
+    def _headers(self, with_body: bool) -> dict[str, str]:
+        headers = {"Authorization": f"Bearer {self.token}", "Accept": "application/json"}
+        if with_body:
+            headers["Content-Type"] = "application/json"
+        if story := correlation.current():
+            headers[HEADER] = story
+        return headers
+
+
+def address_of(url: str, token: str, timeout: timedelta) -> Address:
+    """Return the address that ``url`` names; raises :class:`Unanswered` for one that can be none."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise Unanswered("URL cannot be read") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+        raise Unanswered("URL must be http:// or https:// with a host, and no user")
+    secure = parts.scheme == "https"
+    return Address(parts.hostname, port, parts.path.rstrip("/"), secure, token, timeout.total_seconds())
+
+
+def _all_of(response: http.client.HTTPResponse, deadline: float) -> bytes:
+    """Read it all, within the time for all of it: a timeout of the socket counts from each piece anew.
+
+    Only what is closed frees the connection for the next question.
+    """
+    content = bytearray()
+    while piece := response.read1(MAX_BYTES):
+        content += piece
+        if len(content) > MAX_BYTES:
+            raise http.client.HTTPException(f"it answered more than {MAX_BYTES} bytes")
+        if time.monotonic() > deadline:
+            raise TimeoutError("it did not finish its answer in time")
+    response.close()
+    return bytes(content)
+
+
+def _read(status: int, text: bytes) -> Mapping[str, Any]:
+    """The JSON of an answer; that of an error may come from a proxy, and be anything."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if status == http.client.OK and not (isinstance(found, dict) and "status" in found):
+        raise Unanswered("what it answered is not the inbox's: something else listens there")
+    return found if isinstance(found, dict) else {}
