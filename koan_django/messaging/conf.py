@@ -203,6 +203,8 @@ class MessagingOptions:
     drain_timeout: timedelta = timedelta(seconds=20)
     #: How long events and settled dead letters are kept.
     retention: timedelta = timedelta(days=30)
+    #: How long messages that are parked in the outbox are kept; none: until somebody publishes or discards them.
+    parked_retention: timedelta | None = None
 
     def __post_init__(self) -> None:
         if self.default_bus not in self.buses:
@@ -219,6 +221,8 @@ class MessagingOptions:
             raise ValueError(f"SOURCE {self.source!r} is no URI: it may hold visible ASCII only, at most 255")
         if self.retention < timedelta(hours=1):
             raise ValueError("RETENTION must be at least 1 h")
+        if self.parked_retention is not None and self.parked_retention < timedelta(hours=1):
+            raise ValueError("PARKED_RETENTION must be at least 1 h")
 
     @property
     def elected(self) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import takewhile
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -86,6 +86,20 @@ class OutboxQuerySet(models.QuerySet["OutboxMessage"]):
     def park(self, pk: int, reason: str) -> int:
         """Set a message aside with its reason; nothing publishes it until somebody says so."""
         return self.filter(pk=pk).update(state="parked", last_error=reason[:500], tries=F("tries") + 1)
+
+    def parked_before(self, when: datetime) -> OutboxQuerySet:
+        """Messages that were parked before ``when``, and were due before that."""
+        return self.filter(state="parked", available_at__lt=when)
+
+    def forget(self, limit: int) -> list[OutboxMessage]:
+        """Delete ``limit`` of these, the oldest first, without waiting for locks; return them. In a transaction."""
+        rows = self.order_by("id")
+        features = connections[self.db].features
+        if features.has_select_for_update:
+            rows = rows.select_for_update(skip_locked=features.has_select_for_update_skip_locked)
+        found = list(rows[:limit])
+        self.filter(pk__in=[row.pk for row in found])._raw_delete(self.db)
+        return found
 
     def put_off(self, pks: Iterable[int], reason: str, wait: timedelta) -> int:
         """Try these again after ``wait``."""

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from django.db import transaction
 from django.utils import timezone
 
 from koan_django.core.dispatch import job
 
+from . import events
 from .conf import options
 from .statistics.sampling import KEPT
 
 BATCH = 1000
+#: Messages with their bodies.
+PARKED_BATCH = 100
 
 
 @job("koan_messaging.forget_old", every=timedelta(hours=1))
@@ -31,3 +35,21 @@ def forget_old() -> None:
     ):
         while pks := list(rows.values_list("pk", flat=True)[:BATCH]):
             rows.model._base_manager.filter(pk__in=pks).delete()
+
+
+@job("koan_messaging.forget_parked", every=timedelta(hours=1))
+def forget_parked() -> None:
+    """Delete what has been parked in the outbox for longer than ``PARKED_RETENTION``, and say so in the trail."""
+    from .models import OutboxMessage
+
+    kept = options().parked_retention
+    if kept is None:
+        return
+    old = OutboxMessage.objects.all().primary().parked_before(timezone.now() - kept)
+    detail = f"parked for longer than PARKED_RETENTION, {kept}"
+    gone = PARKED_BATCH
+    while gone == PARKED_BATCH:
+        with transaction.atomic(using=old.db):
+            rows = old.forget(PARKED_BATCH)
+            events.record(events.event("cancelled", row.bus, row.envelope(), detail=detail) for row in rows)
+        gone = len(rows)

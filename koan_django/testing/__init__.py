@@ -6,6 +6,8 @@ Each name loads on its first use, so that a project needs no more installed than
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .broker_io import BrokerIO as BrokerIO
+    from .broker_io import broker_io_outside_transactions as broker_io_outside_transactions
     from .capturing import Captured as Captured
     from .capturing import capture_messages as capture_messages
     from .clock import FrozenClock as FrozenClock
@@ -21,12 +23,14 @@ if TYPE_CHECKING:
     from .unrest import chaos as chaos
 
 __all__ = [
+    "BrokerIO",
     "Captured",
     "Chaos",
     "DeadLettersError",
     "Drained",
     "Fault",
     "FrozenClock",
+    "broker_io_outside_transactions",
     "capture_messages",
     "chaos",
     "drain",
@@ -42,7 +46,9 @@ if not TYPE_CHECKING:
     __getattr__ = lazy(
         __name__,
         {
+            "BrokerIO": "broker_io",
             "Captured": "capturing",
+            "broker_io_outside_transactions": "broker_io",
             "Chaos": "unrest",
             "DeadLettersError": "draining",
             "Drained": "draining",

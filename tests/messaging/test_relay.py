@@ -30,6 +30,7 @@ from koan_django.messaging.outgoing import relay as relays
 from koan_django.messaging.outgoing.relay import Relay
 from koan_django.messaging.outgoing.waves import waves
 from koan_django.messaging.routing import LANES, partition_of
+from koan_django.testing import broker_io_outside_transactions
 from koan_django.testing.faults import environment
 from tests.messaging.conftest import UseBus, running
 from tests.messaging.shop import OrderPlaced, StockMoved, listening
@@ -256,21 +257,67 @@ def test_a_relay_that_stood_still_puts_off_nothing_that_another_has_taken_over(
     assert lanes.counts(lanes.free) == [1]
 
 
-def test_no_transaction_is_open_while_the_relay_talks_to_the_broker(use_bus: UseBus, vhost: Vhost, wire: Wire) -> None:
+def test_no_transaction_is_open_while_anybody_talks_to_the_broker(use_bus: UseBus, vhost: Vhost, wire: Wire) -> None:
     bus = use_bus(vhost.url)
     wire.queue(bus.names.group("billing"))
     publish, seen = bus.publish, []
 
-    def watched(envelopes: Sequence[Envelope]) -> list[Outcome]:
+    def watched(envelopes: Sequence[Envelope], delay: timedelta | None = None) -> list[Outcome]:
         seen.append((connection.in_atomic_block, connection.get_autocommit()))
-        return publish(envelopes)
+        return publish(envelopes, delay)
 
     bus.publish = watched
+    with broker_io_outside_transactions() as looked, listening(OrderPlaced, group="billing"):
+        with transaction.atomic():
+            OrderPlaced(1).send_to("billing")
+        OrderPlaced(2).send_to("billing")
+        with Relaying(bus):
+            wait_until(lambda: not OutboxMessage.objects.exists(), what="the message to be published")
+    assert seen == [(False, True)] * 2
+    assert looked.passed == 2
+
+
+def test_a_relay_that_published_within_a_transaction_would_be_found_out(use_bus: UseBus, vhost: Vhost) -> None:
+    bus = use_bus(vhost.url)
     with listening(OrderPlaced, group="billing"), transaction.atomic():
         OrderPlaced(1).send_to("billing")
-    with Relaying(bus):
-        wait_until(lambda: not OutboxMessage.objects.exists(), what="the message to be published")
-    assert seen == [(False, True)]
+    relay = Relay(bus)
+    publish = relay._publish
+
+    def within(rows: Any) -> Any:
+        with transaction.atomic():
+            return publish(rows)
+
+    relay._publish = within  # type: ignore[method-assign]
+    with pytest.raises(AssertionError, match="a transaction is open on default"), broker_io_outside_transactions():
+        relay._step()
+    assert "a transaction is open on default" in relay.error
+    assert OutboxMessage.objects.get().tries == 0
+
+
+def test_the_outbox_keeps_what_savepoints_keep(use_bus: UseBus, vhost: Vhost) -> None:
+    use_bus(vhost.url)
+    with listening(OrderPlaced, group="billing"):
+        with transaction.atomic():
+            OrderPlaced(1).send_to("billing")
+            with pytest.raises(LookupError), transaction.atomic():
+                OrderPlaced(2).send_to("billing")
+                with transaction.atomic():
+                    OrderPlaced(3).send_to("billing")
+                raise LookupError
+            with transaction.atomic():
+                OrderPlaced(4).send_to("billing")
+            before = transaction.savepoint()
+            OrderPlaced(5).send_to("billing")
+            transaction.savepoint_rollback(before)
+            transaction.on_commit(lambda: OrderPlaced(6).send_to("billing", delay=timedelta(hours=1)))
+        with pytest.raises(LookupError), transaction.atomic():
+            OrderPlaced(7).send_to("billing")
+            transaction.on_commit(lambda: OrderPlaced(8).send_to("billing", delay=timedelta(hours=1)))
+            raise LookupError
+    kept = [json.loads(bytes(row.body))["number"] for row in OutboxMessage.objects.order_by("id")]
+    assert kept == [1, 4, 6]
+    assert list(MessageEvent.objects.values_list("kind", flat=True)) == ["sent"] * 3
 
 
 def test_an_idle_relay_hardly_writes(use_bus: UseBus, vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,9 +162,11 @@ class BrokerBus(Bus):
         if outbox.must_store(self.alias, envelopes) or (delay is not None and not self.can_delay(envelopes, delay)):
             return outbox.store(self.alias, envelopes, due)
         try:
-            return _Admitted(self.breaker.admit(), delay)
+            admitted = _Admitted(self.breaker.admit(), delay)
         except BreakerOpenError as error:  # another process has found out already: nobody waits for the broker
             return outbox.store(self.alias, envelopes, due, error=str(error))
+        outbox.before_broker()
+        return admitted
 
     def _answered(self, permit: Permit, outcomes: Sequence[Outcome]) -> None:
         silent = next((outcome for outcome in outcomes if outcome.state in _SILENT), None)

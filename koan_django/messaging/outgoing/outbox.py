@@ -31,7 +31,13 @@ _TENANTS = 500
 #: How long a message waits after a failed publish: 1 s, 2 s, … 60 s, without end.
 BACKOFF = RetryPolicy(max_attempts=1_000_000, first_delay=timedelta(seconds=1), max_delay=timedelta(seconds=60))
 
+_BEFORE_BROKER = faults.point("messaging.broker.before_publish")
 _BEFORE_COMMIT = faults.point("messaging.outbox.before_commit")
+
+
+def before_broker() -> None:
+    """Called by whoever is about to give messages to a broker: a test may look whether a transaction is open."""
+    _BEFORE_BROKER()
 
 
 def lane_of(bus: str, envelope: Envelope) -> int:

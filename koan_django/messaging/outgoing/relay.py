@@ -28,7 +28,7 @@ from koan_django.messaging import events
 from koan_django.messaging.routing import LANES
 
 from .lanes import Lanes
-from .outbox import BACKOFF
+from .outbox import BACKOFF, before_broker
 from .waking import Waker
 from .waves import waves
 
@@ -160,6 +160,7 @@ class Relay(DatabaseThread):
             going = [index for index in wave if envelopes[index].partition_key not in stuck]
             if tried and not self._may_go_on():
                 break
+            before_broker()
             tried |= zip(going, self.bus.publish([envelopes[index] for index in going]), strict=True)
             failed = [index for index in going if tried[index].state != "confirmed"]
             stuck |= {envelopes[index].partition_key for index in failed}
