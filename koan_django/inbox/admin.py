@@ -5,20 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.contrib import admin
+from django.db.models import Count, Q, Sum
+from django.db.models.functions import Coalesce
 from django.utils.translation import gettext_lazy as _
 
+from koan_django.core.admin.figures import Figure, Figured, Row
 from koan_django.core.admin.kit import RecordAdmin, Styled, badge, operation
+from koan_django.core.functions import Now
 
+from .conf import options
 from .exceptions import InboxError
 from .models import InboxEntry
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from django.http import HttpRequest
     from django.utils.safestring import SafeString
 
 
 @admin.register(InboxEntry)
-class InboxEntryAdmin(Styled, RecordAdmin[InboxEntry]):
+class InboxEntryAdmin(Figured, Styled, RecordAdmin[InboxEntry]):
     list_display = ("key", "handler", "group", "shown_state", "attempts", "duplicates", "first_seen_at", "processed_at")
     list_filter = ("state", "bus", "group", "tenant")
     search_fields = ("key", "handler", "alias", "correlation_id")
@@ -34,6 +41,26 @@ class InboxEntryAdmin(Styled, RecordAdmin[InboxEntry]):
     )
     readonly_fields = ("shown_state", "trail")
     actions = ("release", "forget")
+
+    def figures(self) -> Iterable[Row]:
+        """What is remembered and for how long, and work whose worker has gone: its lease has ended."""
+        processing = Q(state="processing")
+        found = InboxEntry.objects.aggregate(
+            processed=Count("pk", filter=Q(state="processed")),
+            at_work=Count("pk", filter=processing & Q(lease_until__gt=Now())),
+            left=Count("pk", filter=processing & (Q(lease_until__isnull=True) | Q(lease_until__lte=Now()))),
+            duplicates=Coalesce(Sum("duplicates"), 0),
+        )
+        yield Row(
+            _("Inbox"),
+            (
+                Figure(_("remembered"), found["processed"]),
+                Figure(_("for"), _("%d days") % options().retention.days),
+                Figure(_("being handled"), found["at_work"]),
+                Figure(_("given up"), found["left"], "degraded" if found["left"] else ""),
+                Figure(_("duplicates suppressed"), found["duplicates"]),
+            ),
+        )
 
     @admin.display(description=_("state"), ordering="state")
     def shown_state(self, entry: InboxEntry) -> SafeString:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 
+from koan_django.core.admin.figures import Figured, Row
 from koan_django.core.admin.guidance import Guided
 from koan_django.core.admin.kit import badge, operation
 from koan_django.core.functions import Now
@@ -14,20 +15,31 @@ from koan_django.messaging import events
 from koan_django.messaging.exceptions import MessagingError
 from koan_django.messaging.models import OutboxMessage, QueuedDelivery
 
+from .backlog import standing
 from .envelopes import ENVELOPE_FIELDS, SHOWN, EnvelopeAdmin
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from django.http import HttpRequest
     from django.utils.safestring import SafeString
 
 
 @admin.register(OutboxMessage)
-class OutboxMessageAdmin(Guided, EnvelopeAdmin):
+class OutboxMessageAdmin(Figured, Guided, EnvelopeAdmin):
     list_display = ("message_id", "alias", "bus", "shown_state", "tries", "shown_error", "available_at", "created_at")
     list_filter = ("state", "bus")
-    fields = (*ENVELOPE_FIELDS, ("shown_state", "tries", "last_error"), "guidance", ("available_at", "created_at"))
+    fields = (
+        *ENVELOPE_FIELDS,
+        ("shown_state", "tries", "last_error"),
+        "guidance",
+        ("available_at", "created_at", "lane"),
+    )
     readonly_fields = (*SHOWN, "shown_state", "guidance")
     actions = ("publish", "discard")
+
+    def figures(self) -> Iterable[Row]:
+        return standing()
 
     @admin.display(description=_("state"), ordering="state")
     def shown_state(self, row: OutboxMessage) -> SafeString:
