@@ -40,6 +40,8 @@ def test_the_table_says_what_each_bus_declares() -> None:
 
 
 def test_every_bus_has_a_column() -> None:
+    """But for that of Celery's tasks, which carries no messages to handlers."""
     text = " ".join(table()[0])
-    assert {path for scheme, path in SCHEMES.items() if f"{scheme}://" in text} == set(SCHEMES.values())
+    messages = {path for scheme, path in SCHEMES.items() if scheme != "celery"}
+    assert {path for scheme, path in SCHEMES.items() if f"{scheme}://" in text} == messages
     assert "FAILOVER" in text

@@ -63,7 +63,7 @@ def _is_documented(page: str, module: str, name: str) -> bool:
     package, _, last = module.rpartition(".")
     return (
         (_has_face(page, module) and name in import_module(module).__all__)
-        or re.search(rf"(face:: {re.escape(module)} .*\b|autofunction:: {re.escape(module)}\.){name}\b", page)
+        or re.search(rf"(face:: {re.escape(module)} .*\b|auto(function|class):: {re.escape(module)}\.){name}\b", page)
         is not None
         or re.search(rf"face:: {re.escape(module)}\.{name}\b", page) is not None
         or (_has_face(page, package) and last in import_module(package).__all__)

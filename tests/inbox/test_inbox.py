@@ -13,6 +13,7 @@ from django.contrib.auth.models import Permission, User
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, transaction
+from django.test import override_settings
 from django.urls import reverse
 from django.utils import timezone
 
@@ -307,8 +308,12 @@ def test_the_overview_counts_what_is_remembered() -> None:
 # checks
 
 
+#: The other tests serve the inbox, without tokens.
+urlpatterns: list[Any] = []
+
+
 def found(**koan: Any) -> dict[str, str]:
-    with override_koan(**koan):
+    with override_koan(**koan), override_settings(ROOT_URLCONF=__name__):
         reports = checks.run_checks(apps.get_app_configs())
     return {str(each.id): f"{each.msg} | {each.hint}" for each in reports if (each.id or "").startswith("koan_inbox")}
 
@@ -338,7 +343,7 @@ def test_e001_a_wrong_option(options: dict[str, Any], expected: str) -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"STORE": "reddis"}, "'reddis' is not one of 'database', 'redis', 'memory'; did you mean 'redis'?"),
+        ({"STORE": "reddis"}, "'reddis' is not one of 'database', 'http', 'redis', 'memory'; did you mean 'redis'?"),
         ({"STORE": "shop.missing.Store"}, "KOAN['INBOX']['STORE']: shop.missing.Store: No module named 'shop'"),
         ({"STORE": "koan_django.inbox.models.InboxEntry"}, "is no store of the inbox"),
         ({"OPTIONS": {"CACHE": "default"}}, "KOAN['INBOX']['OPTIONS']['CACHE']: unknown option"),
