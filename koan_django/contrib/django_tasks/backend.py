@@ -41,7 +41,7 @@ class CeleryBackend(BaseTaskBackend):
         return records.are_kept()
 
     @property
-    def supports_priority(self) -> bool:  # type: ignore[override]
+    def supports_priority(self) -> bool:  # type: ignore[override]  # as above
         """Whether Celery's queues have priorities: on RabbitMQ, with ``task_queue_max_priority``."""
         return bool(current_app.conf.task_queue_max_priority)
 
@@ -57,7 +57,7 @@ class CeleryBackend(BaseTaskBackend):
         records.change(result, enqueued_at=timezone.now())
         self._remember(result)
         run.apply_async(
-            (task.module_path, result.args, result.kwargs, self.alias, result.enqueued_at.isoformat()),  # type: ignore[union-attr]
+            (task.module_path, result.args, result.kwargs, self.alias, result.enqueued_at.isoformat()),  # type: ignore[union-attr]  # set
             task_id=result.id,
             eta=task.run_after,
             shadow=task.module_path,

@@ -33,7 +33,7 @@ class Figured:
 
     def figures(self) -> Iterable[Row]:
         """Return the figures, in rows; asked each time the list is shown."""
-        raise NotImplementedError
+        raise NotImplementedError  # a list without figures does not mix this in
 
     def changelist_view(self, request: Any, extra_context: Any = None) -> Any:
         """Show the list with the figures; Django itself refuses who may not see it."""

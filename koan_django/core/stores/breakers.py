@@ -131,6 +131,7 @@ def columns_of(circuit: Circuit) -> dict[str, object]:
 def outside(using: str, work: Callable[[], T]) -> T:
     """Do ``work`` outside of the transaction that may be open here, on a connection of its own."""
     connection = connections[using]
+    # Django marks so what a TestCase has opened; the stubs do not know of it.
     in_test_case = any(block._from_testcase for block in connection.atomic_blocks)  # type: ignore[attr-defined]
     if not connection.in_atomic_block or in_test_case or connection.vendor == "sqlite":
         return work()

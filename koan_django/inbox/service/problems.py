@@ -36,5 +36,5 @@ class Problem(Exception):
         }
         response = JsonResponse(body, status=self.status, content_type=MEDIA_TYPE, headers=self.headers)
         # The event inbox.refused and the log of the service say it already; Django would once more, with the address.
-        response._has_been_logged = True  # type: ignore[attr-defined]
+        response._has_been_logged = True  # type: ignore[attr-defined]  # Django's own mark
         return response

@@ -7,40 +7,19 @@ of one, and the row says first that it is tried and then that it was done. Some 
 from __future__ import annotations
 
 import random
-import signal
 import sys
-import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import django
+
+from .looping import RolledBack, until_stopped
 
 if TYPE_CHECKING:
     from koan_django.messaging.envelope import Envelope
 
 PAUSE_SECONDS = 0.03
 BUSES = ("database", "rabbitmq")
-
-
-class RolledBack(Exception):
-    """On purpose."""
-
-
-def main(seed: str) -> None:
-    """Send until SIGTERM, whatever happens to the connections."""
-    from django.db import DatabaseError, connection
-
-    stopping = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    chance = random.Random(seed)
-    while not stopping.wait(PAUSE_SECONDS):
-        try:
-            send_some(chance)
-        except RolledBack:
-            pass
-        except DatabaseError as error:
-            print(f"the database: {error}", flush=True)
-            connection.close()
 
 
 def send_some(chance: random.Random) -> None:
@@ -81,4 +60,4 @@ def send(row: object, chance: random.Random) -> None:
 
 if __name__ == "__main__":
     django.setup()
-    main(sys.argv[1])
+    until_stopped(send_some, sys.argv[1], PAUSE_SECONDS)

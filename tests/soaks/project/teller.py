@@ -6,35 +6,14 @@ Each transfer is debited and announced in one transaction. Some transactions are
 from __future__ import annotations
 
 import random
-import signal
 import sys
-import threading
 
 import django
 
+from .looping import RolledBack, until_stopped
+
 PAUSE_SECONDS = 0.02
 MOST = 100
-
-
-class RolledBack(Exception):
-    """On purpose."""
-
-
-def main(seed: str) -> None:
-    """Transfer until SIGTERM, whatever happens to the connections."""
-    from django.db import DatabaseError, connection
-
-    stopping = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    chance = random.Random(seed)
-    while not stopping.wait(PAUSE_SECONDS):
-        try:
-            transfer_some(chance)
-        except RolledBack:
-            pass
-        except DatabaseError as error:
-            print(f"the database: {error}", flush=True)
-            connection.close()
 
 
 def transfer_some(chance: random.Random) -> None:
@@ -82,4 +61,4 @@ def transfer(source: int, chance: random.Random) -> None:
 
 if __name__ == "__main__":
     django.setup()
-    main(sys.argv[1])
+    until_stopped(transfer_some, sys.argv[1], PAUSE_SECONDS)

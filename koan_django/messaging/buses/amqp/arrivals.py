@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 from amqp import spec
 
+from .frames import PROPERTIES
+
 #: Type, channel and size of a frame, before its payload; one octet ends it.
 _FRAME = Struct(">BHI").unpack_from
 _FRAME_SIZE, _END = 7, 0xCE
@@ -27,20 +29,8 @@ _ACK_SIZE = 13
 _CONTENT = Struct(">QH").unpack_from
 _LONG, _NUMBER, _LONG_LONG = Struct(">I").unpack_from, Struct(">i").unpack_from, Struct(">q").unpack_from
 _TAG = Struct(">Q").unpack_from
-#: The properties that are read here, in the order of the wire: name, flag and form.
-_KNOWN = (
-    ("content_type", 0x8000, "s"),
-    ("content_encoding", 0x4000, "s"),
-    ("application_headers", 0x2000, "F"),
-    ("delivery_mode", 0x1000, "o"),
-    ("priority", 0x0800, "o"),
-    ("correlation_id", 0x0400, "s"),
-    ("message_id", 0x0080, "s"),
-    ("timestamp", 0x0040, "L"),
-    ("type", 0x0020, "s"),
-)
 _UTF8 = "utf-8"
-_FLAGS = sum(flag for _, flag, _ in _KNOWN)
+_FLAGS = sum(flag for _, flag, _ in PROPERTIES)
 #: What is raised for bytes that are not as they are expected.
 _STRANGE = (StructError, IndexError, UnicodeDecodeError, ValueError)
 
@@ -129,7 +119,7 @@ def _arguments(data: bytes, at: int) -> tuple[str, int, str]:
 
 def _properties(data: bytes, at: int, end: int, flags: int) -> dict[str, Any] | None:
     found: dict[str, Any] = {}
-    for name, flag, form in _KNOWN:
+    for name, flag, form in PROPERTIES:
         if not flags & flag:
             continue
         if form == "s":

@@ -28,8 +28,9 @@ _LONG, _LONG_LONG = Struct(">I").pack, Struct(">Q").pack
 _TEXT_ITEM, _NUMBER_ITEM = Struct(">cI").pack, Struct(">ci").pack
 _LARGEST = 2**31 - 1
 _BASIC = spec.Basic.CLASS_ID
-#: The properties that our messages have: name, flag and form, in the order of the wire.
-_KNOWN = (
+#: The properties that our messages have: name, flag and form, in the order of the wire. A short string, a table, an
+#: octet, 64 bits.
+PROPERTIES = (
     ("content_type", 0x8000, "s"),
     ("content_encoding", 0x4000, "s"),
     ("application_headers", 0x2000, "F"),
@@ -40,7 +41,7 @@ _KNOWN = (
     ("timestamp", 0x0040, "L"),
     ("type", 0x0020, "s"),
 )
-_NAMES = frozenset(name for name, _, _ in _KNOWN)
+_NAMES = frozenset(name for name, _, _ in PROPERTIES)
 
 
 def properties_of(message: Message) -> bytes:
@@ -49,7 +50,7 @@ def properties_of(message: Message) -> bytes:
     if not properties.keys() <= _NAMES:
         return bytes(message._serialize_properties())
     flags, pieces = 0, [b""]
-    for name, flag, form in _KNOWN:
+    for name, flag, form in PROPERTIES:
         value = properties.get(name)
         if value is None:
             continue

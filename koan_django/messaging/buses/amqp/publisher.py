@@ -25,12 +25,13 @@ from koan_django.core.redaction import redact_text
 from koan_django.messaging.buses.broker import CONFIRMED, Outcome
 
 from . import frames
+from .answers import Answers, abandon
 from .link import Link
 from .topology import Topology, declare, delay_topology, sending_exchanges
 from .unconfirmed import Publication, Unconfirmed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from amqp.basic_message import Message
 
@@ -69,51 +70,6 @@ def _is_of_connection(error: BaseException) -> bool:
     return where.partition(".")[0] in _HOMES
 
 
-_NO_ANSWER = Outcome("unknown", "no answer from the publisher")
-
-
-class _Answers:
-    """Collects the outcomes of one call."""
-
-    def __init__(self, count: int) -> None:
-        self.outcomes = [_NO_ANSWER] * count
-        self._tell: Callable[[], object] = _nobody
-        self._missing = count
-
-    @property
-    def complete(self) -> bool:
-        """Whether all are here."""
-        return not self._missing
-
-    def when_complete(self, tell: Callable[[], object]) -> None:
-        """Call ``tell`` once all are here, at once if they are; perhaps twice."""
-        self._tell = tell
-        if not self._missing:
-            tell()
-
-    def at(self, index: int) -> Callable[[Outcome], None]:
-        def done(outcome: Outcome) -> None:
-            self.outcomes[index] = outcome
-            self._missing -= 1
-            if not self._missing:
-                self._tell()
-
-        return done
-
-    def publications(self, messages: Sequence[tuple[str, str, Message]]) -> list[Publication]:
-        """Return what is to be queued."""
-        return [Publication(*each, done=self.at(index)) for index, each in enumerate(messages)]
-
-
-def _nobody() -> None:
-    """Nobody waits yet."""
-
-
-def _abandon(publications: Sequence[Publication]) -> None:
-    for publication in publications:
-        publication.abandoned = True
-
-
 class Publisher(threading.Thread):
     """The publisher of one bus in one process. ``error`` says why it publishes nothing now."""
 
@@ -149,7 +105,7 @@ class Publisher(threading.Thread):
         if self._leader == threading.get_ident():  # a signal came while this thread was writing
             return [Outcome("unsent", "this thread is in the middle of publishing")] * len(messages)
         limit = time.monotonic() + self._patience_with(len(messages))
-        answers = _Answers(len(messages))
+        answers = Answers(len(messages))
         publications = answers.publications(messages)
         if self._accept(publications):
             self._lead(answers, limit)
@@ -158,7 +114,7 @@ class Publisher(threading.Thread):
             answers.when_complete(complete.set)
             self._wake()
             if not complete.wait(max(limit - time.monotonic(), 0.0)):
-                _abandon(publications)
+                abandon(publications)
         return list(answers.outcomes)
 
     async def apublish(self, messages: Sequence[tuple[str, str, Message]]) -> list[Outcome]:
@@ -171,7 +127,7 @@ class Publisher(threading.Thread):
             with suppress(RuntimeError):  # the loop has ended, and nobody wants to know any more
                 loop.call_soon_threadsafe(complete.set)
 
-        answers = _Answers(len(messages))
+        answers = Answers(len(messages))
         answers.when_complete(tell)
         publications = answers.publications(messages)
         self.submit(publications)
@@ -182,7 +138,7 @@ class Publisher(threading.Thread):
             pass
         finally:
             if not complete.is_set():
-                _abandon(publications)
+                abandon(publications)
         return list(answers.outcomes)
 
     def submit(self, publications: Sequence[Publication]) -> None:
@@ -239,7 +195,7 @@ class Publisher(threading.Thread):
             if self._is_idle:
                 return
 
-    def _lead(self, answers: _Answers, limit: float) -> None:
+    def _lead(self, answers: Answers, limit: float) -> None:
         """Work on the caller's thread until all ``answers`` are here, if the connection is up and nobody uses it.
 
         An exception may come at any point: a time limit, or the user's interrupt. Then a frame may be half written.
