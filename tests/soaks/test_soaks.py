@@ -73,6 +73,12 @@ def test_the_first_copies_of_a_key_must_be_there_in_order(arrived: list[int], ho
     assert str(found).endswith("the order holds" if holds else "the order DOES NOT HOLD")
 
 
+def test_what_was_not_sent_is_no_order_that_holds() -> None:
+    found = arrivals({"key": [0, 1]}, keys=1, count=2, trouble="the sender ended too early: x; ")
+    assert not found.holds
+    assert str(found).startswith("the sender ended too early: x; 2 messages")
+
+
 @pytest.mark.parametrize(("holds", "code"), [(True, 0), (False, 1)])
 def test_the_last_line_names_the_seed_and_the_exit_code_follows(
     holds: bool, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
