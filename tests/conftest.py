@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from tests import emptying
 
-pytest_plugins = ["tests.services.plugin", "tests.services.fixtures"]
+pytest_plugins = ["tests.services.plugin", "tests.services.fixtures", "tests.databases"]
 
 if find_spec("django_celery_beat") is None:
     collect_ignore = [

@@ -20,6 +20,7 @@ from django.db.models import Model
 from koan_django.core import defaults
 from koan_django.core.checks import section_check
 from koan_django.core.registry import origin_of
+from koan_django.core.suggestions import did_you_mean
 
 from . import handlers, messages, requirements
 from .buses import registry
@@ -28,6 +29,7 @@ from .encoding import decoder, missing_upcasts
 from .markers import IDEMPOTENCY, PARTITION, SENSITIVE, Header
 from .masking import hints_of, markers_of
 from .meta import extras_of, header_problem, idempotency_markers, top_markers
+from .outgoing import databases
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -44,6 +46,7 @@ def register_all() -> None:
     register(check_messages)
     register(check_handlers)
     register(check_buses)
+    register(check_databases)
     register(check_sqlite, Tags.database)
     register(check_mysql, Tags.database)
     register(check_names, deploy=True)
@@ -245,6 +248,32 @@ def _unordered(default: str, buses: Iterable[str]) -> list[CheckMessage]:
         for cls in keyed
         if ordered.get(cls._meta.bus or default) is False
     ]
+
+
+def check_databases(app_configs: object, **kwargs: object) -> list[CheckMessage]:
+    """E011: a database is to have an outbox and is not there, or is the default one and has none."""
+    try:
+        default, known = options().default_database, databases.every()
+    except ImproperlyConfigured:
+        return []
+    found: list[CheckMessage] = [
+        Error(
+            f"OUTBOX_DATABASES names {alias!r}, which is not in DATABASES{did_you_mean(alias, settings.DATABASES)}",
+            hint="List aliases of DATABASES, each with messaging's tables.",
+            id="koan_messaging.E011",
+        )
+        for alias in known
+        if alias not in settings.DATABASES
+    ]
+    if default is not None and default not in known:
+        found.append(
+            Error(
+                f"DEFAULT_DATABASE is {default!r}, which has no outbox",
+                hint="Add it to OUTBOX_DATABASES, or take one of " + ", ".join(map(repr, known)) + ".",
+                id="koan_messaging.E011",
+            )
+        )
+    return found
 
 
 def check_sqlite(app_configs: object, **kwargs: object) -> list[CheckMessage]:

@@ -192,6 +192,10 @@ class MessagingOptions:
 
     default_bus: str = "main"
     default_group: str = "workers"
+    #: Databases that have an outbox beside the one of messaging's tables, for messages of their transactions.
+    outbox_databases: tuple[str, ...] = ()
+    #: Where messages wait that name no database, while several transactions are open. None: that is an error.
+    default_database: str | None = None
     buses: Mapping[str, BusOptions] = field(default_factory=lambda: MappingProxyType({"main": BusOptions()}))
     #: Who sends, as the ``source`` of CloudEvents: a URI, or a path. Without it, the package of ``ROOT_URLCONF``.
     source: str = ""

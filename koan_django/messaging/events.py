@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-from django.db import router
+from django.db import router, transaction
 
 from koan_django.core.inserting import insert
 from koan_django.core.process import identity
@@ -14,7 +15,7 @@ from koan_django.core.texts import clean
 from .conf import options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from .envelope import Envelope
     from .models import MessageEvent
@@ -53,15 +54,26 @@ def event(
     )
 
 
-def record(events: Iterable[MessageEvent]) -> None:
-    """Write what the option ``TRAIL`` keeps, in one statement."""
+def record(events: Iterable[MessageEvent], *, of: str | None = None) -> None:
+    """Write what the option ``TRAIL`` keeps, in one statement.
+
+    What happened in a transaction ``of`` another database than that of the events is written once that has committed.
+    """
     trail = options().trail
     if trail == "off":
         return  # and none of them is made
     from .models import MessageEvent
 
+    using = router.db_for_write(MessageEvent)
     kept = [each for each in events if trail == "all" or (trail == "failures" and each.kind in TROUBLED)]
-    if len(kept) == 1:
-        insert(kept[0], using=router.db_for_write(MessageEvent))
+    if kept and of is not None and of != using:
+        transaction.on_commit(partial(_write, kept, using), using=of, robust=True)
     elif kept:
-        MessageEvent.objects.bulk_create(kept)
+        _write(kept, using)
+
+
+def _write(events: Sequence[MessageEvent], using: str) -> None:
+    if len(events) == 1:
+        insert(events[0], using=using)
+    else:
+        type(events[0]).objects.using(using).bulk_create(events)

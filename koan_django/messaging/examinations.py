@@ -20,6 +20,7 @@ from .buses import registry
 from .buses.elected import ElectedBus
 from .candidates import VARIABLES
 from .conf import options
+from .outgoing import databases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -190,11 +191,15 @@ def backlog() -> Iterator[Finding]:
         remedy="Start a worker, or more of them; look for slow handlers. After a move to a "
         "broker a worker with the setting of before handles them.",
     )
-    pending = OutboxMessage.objects.filter(state="pending", available_at__lte=timezone.now())
-    yield from _waiting(
-        pending, "bus", remedy="Look why the broker does not take them: `bus.*` above, and the worker's log."
-    )
-    parked = OutboxMessage.objects.filter(state="parked").count()
+    parked = 0
+    for using in databases.every():
+        outbox = OutboxMessage.objects.using(using)
+        yield from _waiting(
+            outbox.filter(state="pending", available_at__lte=timezone.now()),
+            "bus",
+            remedy="Look why the broker does not take them: `bus.*` above, and the worker's log.",
+        )
+        parked += outbox.filter(state="parked").count()
     yield _counted(
         "outbox.parked",
         parked,

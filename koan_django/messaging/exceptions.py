@@ -20,7 +20,7 @@ class OversizeMessageError(MessagingError):
 
 
 class OutboxError(MessagingError):
-    """A task cannot be kept in the outbox: nothing was written or sent."""
+    """A message or a task cannot be kept in the outbox, or not clearly in whose: nothing was written or sent."""
 
 
 class UnreadableMessageError(MessagingError):

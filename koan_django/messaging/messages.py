@@ -126,15 +126,18 @@ class Message(msgspec.Struct, metaclass=MessageMeta, frozen=True):
         eta: datetime | None = None,
         bus: str | None = None,
         priority: int = 0,
+        using: str | None = None,
     ) -> Receipt:
         """Send to every group that handles this message; accepted once the current transaction commits.
 
-        Raises ``TypeError`` when a field holds what its type does not allow, and
-        :class:`~koan_django.messaging.exceptions.UnroutableError` when no group receives it.
+        ``using`` names the database of that transaction when several are open. Raises ``TypeError`` when a field holds
+        what its type does not allow, :class:`~koan_django.messaging.exceptions.UnroutableError` when no group receives
+        it, and :class:`~koan_django.messaging.exceptions.OutboxError` when several transactions are open and none is
+        named.
         """
         from .outgoing.sending import send
 
-        return send(self, delay=delay, eta=eta, bus=bus, priority=priority)
+        return send(self, delay=delay, eta=eta, bus=bus, priority=priority, using=using)
 
     def send_to(
         self,
@@ -144,11 +147,12 @@ class Message(msgspec.Struct, metaclass=MessageMeta, frozen=True):
         eta: datetime | None = None,
         bus: str | None = None,
         priority: int = 0,
+        using: str | None = None,
     ) -> Receipt:
         """Send to one group only."""
         from .outgoing.sending import send
 
-        return send(self, delay=delay, eta=eta, bus=bus, priority=priority, group=group)
+        return send(self, delay=delay, eta=eta, bus=bus, priority=priority, group=group, using=using)
 
     async def asend(
         self,
@@ -157,11 +161,12 @@ class Message(msgspec.Struct, metaclass=MessageMeta, frozen=True):
         eta: datetime | None = None,
         bus: str | None = None,
         priority: int = 0,
+        using: str | None = None,
     ) -> Receipt:
         """Like :meth:`send`, awaited."""
         from .outgoing.sending import asend
 
-        return await asend(self, delay=delay, eta=eta, bus=bus, priority=priority)
+        return await asend(self, delay=delay, eta=eta, bus=bus, priority=priority, using=using)
 
     async def asend_to(
         self,
@@ -171,11 +176,12 @@ class Message(msgspec.Struct, metaclass=MessageMeta, frozen=True):
         eta: datetime | None = None,
         bus: str | None = None,
         priority: int = 0,
+        using: str | None = None,
     ) -> Receipt:
         """Like :meth:`send_to`, awaited."""
         from .outgoing.sending import asend
 
-        return await asend(self, delay=delay, eta=eta, bus=bus, priority=priority, group=group)
+        return await asend(self, delay=delay, eta=eta, bus=bus, priority=priority, group=group, using=using)
 
     def __repr__(self) -> str:
         return shown(self)

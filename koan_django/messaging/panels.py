@@ -9,6 +9,7 @@ from django.urls import reverse
 from koan_django.core.overview import Line, panel
 
 from .buses import registry
+from .outgoing import databases
 from .statistics import asking
 
 if TYPE_CHECKING:
@@ -31,10 +32,10 @@ def messaging_panel() -> Iterator[Line]:
         for depth in answer.depths:
             url = reverse("admin:koan_messaging_queueddelivery_changelist") + f"?group={depth.group}"
             yield Line(f"{bus.alias} / {depth.group}", str(depth), "degraded" if depth.note else "", url)
-        pending = OutboxMessage.objects.all().pending(bus.alias).count()
+        pending = sum(OutboxMessage.objects.using(using).pending(bus.alias).count() for using in databases.every())
         if pending:
             yield Line(f"Outbox of {bus.alias}", f"{pending} waiting", "", f"{outbox}?bus={bus.alias}")
-    parked = OutboxMessage.objects.filter(state="parked").count()
+    parked = sum(OutboxMessage.objects.using(using).filter(state="parked").count() for using in databases.every())
     if parked:
         yield Line("Parked in the outbox", str(parked), "degraded", f"{outbox}?state__exact=parked")
     dead = DeadLetter.objects.all().dead().count()

@@ -11,6 +11,7 @@ from koan_django.core.dispatch import job
 
 from . import events
 from .conf import options
+from .outgoing import databases
 from .statistics.sampling import KEPT
 
 BATCH = 1000
@@ -45,11 +46,13 @@ def forget_parked() -> None:
     kept = options().parked_retention
     if kept is None:
         return
-    old = OutboxMessage.objects.all().primary().parked_before(timezone.now() - kept)
     detail = f"parked for longer than PARKED_RETENTION, {kept}"
-    gone = PARKED_BATCH
-    while gone == PARKED_BATCH:
-        with transaction.atomic(using=old.db):
-            rows = old.forget(PARKED_BATCH)
-            events.record(events.event("cancelled", row.bus, row.envelope(), detail=detail) for row in rows)
-        gone = len(rows)
+    for using in databases.every():
+        old = OutboxMessage.objects.using(using).parked_before(timezone.now() - kept)
+        gone = PARKED_BATCH
+        while gone == PARKED_BATCH:
+            with transaction.atomic(using=using):
+                rows = old.forget(PARKED_BATCH)
+                told = (events.event("cancelled", row.bus, row.envelope(), detail=detail) for row in rows)
+                events.record(told, of=using)
+            gone = len(rows)

@@ -51,9 +51,9 @@ def admitted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     found: list[int] = []
     ask = outbox.must_store
 
-    def counted(bus: str, envelopes: Any) -> bool:
+    def counted(bus: str, envelopes: Any, using: str | None) -> str:
         found.append(len(envelopes))
-        return ask(bus, envelopes)
+        return ask(bus, envelopes, using)
 
     monkeypatch.setattr(outbox, "must_store", counted)
     return found

@@ -25,11 +25,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+USING = "using"
+
 
 class CeleryBackend(BaseTaskBackend):
     """Enqueues a task as a row of the open transaction, or at Celery's broker where none is open.
 
-    Django's queue ``default`` is Celery's default queue; any other is the Celery queue of that name.
+    Django's queue ``default`` is Celery's default queue; any other is the Celery queue of that name. The option
+    ``using`` names the database of whose transactions tasks are part when several are open.
     """
 
     supports_defer = True
@@ -60,6 +63,7 @@ class CeleryBackend(BaseTaskBackend):
             (task.module_path, result.args, result.kwargs, self.alias, result.enqueued_at.isoformat()),  # type: ignore[union-attr]  # set
             task_id=result.id,
             eta=task.run_after,
+            using=self.options.get(USING),
             shadow=task.module_path,
             **self._route(task),
         )
@@ -80,10 +84,11 @@ class CeleryBackend(BaseTaskBackend):
         found: list[CheckMessage] = [
             Error(
                 f"TASKS[{self.alias!r}]['OPTIONS'] has {name!r}, which CeleryBackend does not know",
-                hint="It has no options: what concerns the broker and the results is set for Celery, by CELERY_….",
+                hint=f"It has only {USING!r}: what concerns the broker and the results is set for Celery, by CELERY_….",
                 id="koan_celery.E003",
             )
             for name in self.options
+            if name != USING
         ]
         if not _has_bus():
             found.append(

@@ -113,15 +113,16 @@ class Bus(ABC):
         return f"{self.options.scheme}://{place_of(self.options.url or '')}"
 
     @abstractmethod
-    def send(self, envelopes: Sequence[Envelope], due: Due) -> list[Receipt]:
+    def send(self, envelopes: Sequence[Envelope], due: Due, using: str | None = None) -> list[Receipt]:
         """Accept messages, addressed to all their groups or to ``envelope.group``; not before ``due``.
 
-        Raises :class:`~koan_django.messaging.exceptions.UnroutableError` when no group receives one of them.
+        They are part of the transaction of the database ``using``, by default that of messaging's tables, if one is
+        open. Raises :class:`~koan_django.messaging.exceptions.UnroutableError` when no group receives one of them.
         """
 
-    async def asend(self, envelope: Envelope, due: Due) -> Receipt:
+    async def asend(self, envelope: Envelope, due: Due, using: str | None = None) -> Receipt:
         """Accept one message without keeping the event loop waiting; raises what :meth:`send` raises."""
-        return (await sync_to_async(self.send)([envelope], due))[0]
+        return (await sync_to_async(self.send)([envelope], due, using))[0]
 
     @abstractmethod
     def consumer(self, pool: Pool) -> Consumer:

@@ -109,21 +109,21 @@ class BrokerBus(Bus):
         """Do as :meth:`publish` does, and keep no thread waiting where the bus can."""
         return await sync_to_async(self.publish)(envelopes, delay)
 
-    def send(self, envelopes: Sequence[Envelope], due: Due) -> list[Receipt]:
-        admitted = self._admit(envelopes, due)
+    def send(self, envelopes: Sequence[Envelope], due: Due, using: str | None = None) -> list[Receipt]:
+        admitted = self._admit(envelopes, due, using)
         if isinstance(admitted, list):
             return admitted
         outcomes = self.attempt(admitted.permit, envelopes, admitted.delay)
-        return [_receipt(verdict) for verdict in self._settle(envelopes, due, outcomes)]
+        return [_receipt(verdict) for verdict in self._settle(envelopes, due, outcomes, using=using)]
 
-    async def asend(self, envelope: Envelope, due: Due) -> Receipt:
+    async def asend(self, envelope: Envelope, due: Due, using: str | None = None) -> Receipt:
         if due is not None:
-            return await super().asend(envelope, due)
-        return await self._gathering.join(envelope)
+            return await super().asend(envelope, due, using)
+        return await self._gathering.join(envelope, using)
 
-    async def _asend_all(self, envelopes: Sequence[Envelope]) -> Sequence[Receipt | MessagingError]:
+    async def _asend_all(self, envelopes: Sequence[Envelope], using: str | None) -> Sequence[Receipt | MessagingError]:
         """Publish messages of several callers; the database is asked on the thread of their transaction."""
-        admitted = await sync_to_async(self._admit)(envelopes, None)
+        admitted = await sync_to_async(self._admit)(envelopes, None, using)
         if isinstance(admitted, list):
             return admitted
         try:
@@ -132,8 +132,8 @@ class BrokerBus(Bus):
             await sync_to_async(self.breaker.conclude)(admitted.permit, error)
             raise
         if self._writes_nothing(admitted, outcomes):
-            return self._conclude(admitted.permit, envelopes, outcomes)
-        return await sync_to_async(self._conclude)(admitted.permit, envelopes, outcomes)
+            return self._conclude(admitted.permit, envelopes, outcomes, using)
+        return await sync_to_async(self._conclude)(admitted.permit, envelopes, outcomes, using)
 
     def cancel(self, message_id: str) -> bool:
         return outbox.cancel(self.alias, message_id)
@@ -156,15 +156,16 @@ class BrokerBus(Bus):
         self._answered(permit, outcomes)
         return outcomes
 
-    def _admit(self, envelopes: Sequence[Envelope], due: Due) -> _Admitted | list[Receipt]:
+    def _admit(self, envelopes: Sequence[Envelope], due: Due, using: str | None) -> _Admitted | list[Receipt]:
         """Return how messages may be published now, or the receipts of those that went to the outbox instead."""
         delay = (_from_now(due) or None) if due is not None else None
-        if outbox.must_store(self.alias, envelopes) or (delay is not None and not self.can_delay(envelopes, delay)):
-            return outbox.store(self.alias, envelopes, due)
+        waiting = outbox.must_store(self.alias, envelopes, using)
+        if waiting or (delay is not None and not self.can_delay(envelopes, delay)):
+            return outbox.store(self.alias, envelopes, due, using=waiting or using)
         try:
             admitted = _Admitted(self.breaker.admit(), delay)
         except BreakerOpenError as error:  # another process has found out already: nobody waits for the broker
-            return outbox.store(self.alias, envelopes, due, error=str(error))
+            return outbox.store(self.alias, envelopes, due, error=str(error), using=using)
         outbox.before_broker()
         return admitted
 
@@ -176,13 +177,19 @@ class BrokerBus(Bus):
             self.breaker.failed(permit, silent.reason)
 
     def _conclude(
-        self, permit: Permit, envelopes: Sequence[Envelope], outcomes: Sequence[Outcome]
+        self, permit: Permit, envelopes: Sequence[Envelope], outcomes: Sequence[Outcome], using: str | None
     ) -> list[Receipt | MessagingError]:
         self._answered(permit, outcomes)
-        return self._settle(envelopes, None, outcomes, callers=True)
+        return self._settle(envelopes, None, outcomes, using=using, callers=True)
 
     def _settle(
-        self, envelopes: Sequence[Envelope], due: Due, outcomes: Sequence[Outcome], *, callers: bool = False
+        self,
+        envelopes: Sequence[Envelope],
+        due: Due,
+        outcomes: Sequence[Outcome],
+        *,
+        using: str | None,
+        callers: bool = False,
     ) -> list[Receipt | MessagingError]:
         """Record what was confirmed, keep what was not.
 
@@ -199,7 +206,8 @@ class BrokerBus(Bus):
         self._note([envelope for envelope, outcome in pairs if outcome.state == "confirmed"])
         kept = [(envelope, outcome) for envelope, outcome in pairs if outcome.state in _KEPT]
         if kept:
-            outbox.store(self.alias, [envelope for envelope, _ in kept], due, error=kept[0][1].reason)
+            rest = [envelope for envelope, _ in kept]
+            outbox.store(self.alias, rest, due, error=kept[0][1].reason, using=using)
         return [self._verdict(envelope, outcome, 1 if callers else len(pairs)) for envelope, outcome in pairs]
 
     def _verdict(self, envelope: Envelope, outcome: Outcome, sent: int) -> Receipt | MessagingError:

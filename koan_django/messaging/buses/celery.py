@@ -55,15 +55,15 @@ class CeleryBus(BrokerBus):
         uri = str(current_app.connection_for_write().as_uri())
         return f"{uri.partition('://')[0]}://{place_of(uri)} of Celery"
 
-    def send(self, envelopes: Sequence[Envelope], due: Due) -> list[Receipt]:
+    def send(self, envelopes: Sequence[Envelope], due: Due, using: str | None = None) -> list[Receipt]:
         raise MessagingError(
             f"the bus {self.alias!r} carries no messages",
             why="its URL is celery://, the way of tasks to Celery's broker",
             fix="Send the message on another bus, or call a task that is an OutboxTask.",
         )
 
-    async def asend(self, envelope: Envelope, due: Due) -> Receipt:
-        return self.send([envelope], due)[0]
+    async def asend(self, envelope: Envelope, due: Due, using: str | None = None) -> Receipt:
+        return self.send([envelope], due, using)[0]
 
     def consumer(self, pool: Pool) -> Consumer:
         raise CapabilityError(f"no handler can listen on the bus {self.alias!r}", fix="Give the handler another bus=.")

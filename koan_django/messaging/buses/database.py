@@ -18,10 +18,11 @@ from koan_django.core.functions import Now
 from koan_django.messaging import events, handlers
 from koan_django.messaging.dead.deadletters import dead_letter
 from koan_django.messaging.envelope import Delivery, Envelope, Receipt
-from koan_django.messaging.exceptions import UnroutableError
+from koan_django.messaging.exceptions import OutboxError, UnroutableError
 from koan_django.messaging.handling.burial import given_up
 from koan_django.messaging.ordering.lines import Lane
 from koan_django.messaging.ordering.sharing import SharingConsumer
+from koan_django.messaging.outgoing import databases
 from koan_django.messaging.outgoing.notifying import notify
 from koan_django.messaging.outgoing.waking import Waker
 from koan_django.messaging.querysets import SUSPECT, available
@@ -46,9 +47,12 @@ class DatabaseBus(Bus):
 
     capabilities = Capabilities(transactional=True, durable=True, shared=True, ordered=True, priorities=True)
 
-    def send(self, envelopes: Sequence[Envelope], due: Due) -> list[Receipt]:
+    def send(self, envelopes: Sequence[Envelope], due: Due, using: str | None = None) -> list[Receipt]:
         from koan_django.messaging.models import QueuedDelivery
 
+        here = router.db_for_write(QueuedDelivery)
+        if using not in (None, here, databases.main()):
+            raise self._elsewhere(here, using)
         rows = [
             QueuedDelivery.holding(
                 self.alias, envelope, group=group, partition=partition_in(envelope.routing_key), **available(due)
@@ -56,12 +60,19 @@ class DatabaseBus(Bus):
             for envelope in envelopes
             for group in self._groups(envelope)
         ]
-        with transaction.atomic(using=router.db_for_write(QueuedDelivery)):
+        with transaction.atomic(using=here):
             QueuedDelivery.objects.bulk_create(rows)
             if due is None:
-                notify(self.alias, router.db_for_write(QueuedDelivery))
+                notify(self.alias, here)
             events.record(events.event("sent", self.alias, envelope) for envelope in envelopes)
         return [Receipt(envelope.id, "accepted", self.alias) for envelope in envelopes]
+
+    def _elsewhere(self, here: str, using: object) -> OutboxError:
+        return OutboxError(
+            f"no transaction of {using!r} can hold a message of the bus {self.alias!r}",
+            why=f"that bus is in the database {here!r}, and has no outbox",
+            fix=f"Send on a bus with a broker; or say using={here!r}, and it is committed with what is written there.",
+        )
 
     def _groups(self, envelope: Envelope) -> list[str]:
         known = handlers.on_bus(self.alias)

@@ -70,12 +70,12 @@ class ElectedBus(Bus):
             found = self._made.setdefault(name, found)
         return found
 
-    def send(self, envelopes: Sequence[Envelope], due: Due) -> list[Receipt]:
-        return self.current.send(envelopes, due)
+    def send(self, envelopes: Sequence[Envelope], due: Due, using: str | None = None) -> list[Receipt]:
+        return self.current.send(envelopes, due, using)
 
-    async def asend(self, envelope: Envelope, due: Due) -> Receipt:
+    async def asend(self, envelope: Envelope, due: Due, using: str | None = None) -> Receipt:
         current = await sync_to_async(lambda: self.current)()
-        return await current.asend(envelope, due)
+        return await current.asend(envelope, due, using)
 
     def consumer(self, pool: Pool) -> Consumer:
         """Return the consumer of the database, where messages may come at any time."""

@@ -20,31 +20,32 @@ if TYPE_CHECKING:
 
     from koan_django.messaging.exceptions import MessagingError
 
-    SendAll: TypeAlias = Callable[[Sequence[Envelope]], Awaitable[Sequence["Receipt | MessagingError"]]]
+    SendAll: TypeAlias = Callable[[Sequence[Envelope], str | None], Awaitable[Sequence["Receipt | MessagingError"]]]
 
 
 @dataclass(eq=False, slots=True)
 class _Batch:
+    using: str | None
     envelopes: list[Envelope] = field(default_factory=list)
     answers: list[asyncio.Future[Receipt]] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
 
 
 class Gathering:
-    """Gathers the messages of one bus. ``send`` is given those that came together."""
+    """Gathers the messages of one bus. ``send`` is given those that came together for one database."""
 
     def __init__(self, send: SendAll) -> None:
         self._send = send
         self._open: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[object, _Batch]] = WeakKeyDictionary()
 
-    async def join(self, envelope: Envelope) -> Receipt:
+    async def join(self, envelope: Envelope, using: str | None = None) -> Receipt:
         """Send ``envelope`` along with others; return its receipt, or raise its error."""
         loop = asyncio.get_running_loop()
         batches = self._open.setdefault(loop, {})
-        key = (*_thread(), envelope.tenant)
+        key = (*_thread(), envelope.tenant, using)
         batch = batches.get(key)
         if batch is None:
-            batch = batches[key] = _Batch()
+            batch = batches[key] = _Batch(using)
             # It comes after whatever is ready to run by now, and runs in the context of the first that joins.
             batch.task = loop.create_task(self._close(batches, key, batch))
         answer: asyncio.Future[Receipt] = loop.create_future()
@@ -56,7 +57,7 @@ class Gathering:
         del batches[key]
         verdicts: Sequence[Receipt | Exception]
         try:
-            verdicts = await self._send(batch.envelopes)
+            verdicts = await self._send(batch.envelopes, batch.using)
         except asyncio.CancelledError:
             for answer in batch.answers:
                 answer.cancel()

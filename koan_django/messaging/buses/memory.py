@@ -57,14 +57,14 @@ class MemoryBus(Bus):
         self.taken: dict[str, int] = {}
         self.arrived = threading.Event()
 
-    def send(self, envelopes: Sequence[Envelope], due: Due) -> list[Receipt]:
+    def send(self, envelopes: Sequence[Envelope], due: Due, using: str | None = None) -> list[Receipt]:
         addressed = [
             (replace(envelope, group=group), group) for envelope in envelopes for group in self._groups(envelope)
         ]
         at = due if isinstance(due, datetime) else timezone.now() + (due or timedelta(0))
         for envelope, group in addressed:
-            transaction.on_commit(partial(self.put, envelope, group, at))
-        events.record(events.event("sent", self.alias, envelope) for envelope in envelopes)
+            transaction.on_commit(partial(self.put, envelope, group, at), using=using)
+        events.record((events.event("sent", self.alias, envelope) for envelope in envelopes), of=using)
         return [Receipt(envelope.id, "accepted", self.alias) for envelope in envelopes]
 
     def put(self, envelope: Envelope, group: str, due: datetime) -> None:

@@ -44,12 +44,12 @@ class TenantsBus(BrokerBus):
         """The shared one first."""
         return [self.shared, *self.own.values()]
 
-    def send(self, envelopes: Sequence[Envelope], due: Due) -> list[Receipt]:
+    def send(self, envelopes: Sequence[Envelope], due: Due, using: str | None = None) -> list[Receipt]:
         receipts: dict[int, Receipt] = {}
         errors: list[MessagingError] = []
         for broker, indices in self._by_broker(envelopes):
             try:
-                answers = broker.send([envelopes[index] for index in indices], due)
+                answers = broker.send([envelopes[index] for index in indices], due, using)
             except MessagingError as error:  # what the others take is sent
                 errors.append(error)
             else:
@@ -58,8 +58,8 @@ class TenantsBus(BrokerBus):
             raise errors[0]
         return [receipts[index] for index in range(len(envelopes))]
 
-    async def asend(self, envelope: Envelope, due: Due) -> Receipt:
-        return await self._broker_of(envelope).asend(envelope, due)
+    async def asend(self, envelope: Envelope, due: Due, using: str | None = None) -> Receipt:
+        return await self._broker_of(envelope).asend(envelope, due, using)
 
     def publish(self, envelopes: Sequence[Envelope], delay: timedelta | None = None) -> list[Outcome]:
         """Publish for the relay. What one broker cannot take now steps aside: others wait behind it."""

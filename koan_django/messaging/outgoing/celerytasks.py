@@ -44,17 +44,27 @@ class OutboxTask(DjangoTask):  # type: ignore[misc]  # Celery is not typed
     """
 
     abstract = True
+    #: The database of its transaction when several are open: ``@shared_task(base=OutboxTask, using="orders")``.
+    using: str | None = None
 
     def apply_async(
-        self, args: Any = None, kwargs: Any = None, task_id: str | None = None, producer: Any = None, **options: Any
+        self,
+        args: Any = None,
+        kwargs: Any = None,
+        task_id: str | None = None,
+        producer: Any = None,
+        using: str | None = None,
+        **options: Any,
     ) -> AsyncResult:
         """Send the task as Celery does, or keep it; takes what Celery's own takes.
 
-        Raises :class:`OutboxError` inside a transaction for a task whose arguments are not sent as JSON.
+        ``using`` names the database of its transaction when several are open, before that of the task. Raises
+        :class:`OutboxError` inside a transaction for a task whose arguments are not sent as JSON, and when several
+        transactions are open and none is named.
         """
         app = self._get_app()
-        if not app.conf.task_always_eager and not _goes_straight(options):
-            producer = _producer(app)
+        if not app.conf.task_always_eager and (database := _database(using or self.using, options)):
+            producer = _producer(app, database)
             for other in ("connection", "publisher"):
                 options.pop(other, None)
         return super().apply_async(args, kwargs, task_id, producer, **options)
@@ -76,18 +86,20 @@ class OutboxTask(DjangoTask):  # type: ignore[misc]  # Celery is not typed
             _straight.reset(token)
 
 
-def _goes_straight(options: Mapping[str, Any]) -> bool:
-    """Whether nothing is to be kept: no transaction, or one that ends by an exception of Celery's own."""
+def _database(using: str | None, options: Mapping[str, Any]) -> str:
+    """Return in which database a task is to be kept; nothing without a transaction, or in one that ends by an exception
+    of Celery's own.
+    """
     if _straight.get() or options.get("retries"):
-        return True
+        return ""
     if not apps.is_installed("koan_django.messaging"):
         raise OutboxError(
             "an OutboxTask was called, and there is no outbox",
             fix="Add 'koan_django.messaging' to INSTALLED_APPS, or use another base class.",
         )
-    from . import outbox
+    from . import databases, outbox
 
-    return not outbox.must_store(_bus(), [])
+    return outbox.must_store(_bus(), [], databases.choose(using))
 
 
 def _bus() -> str:
@@ -102,11 +114,11 @@ def _bus() -> str:
 
 
 class OutboxProducer(Producer):
-    """Writes what Celery publishes into the outbox. It never uses its connection."""
+    """Writes what Celery publishes into the outbox of a database. It never uses its connection."""
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, using: str) -> None:
         super().__init__(app.connection_for_write(), auto_declare=False)  # type: ignore[no-untyped-call]  # kombu is not
-        self._events = app.conf.event_exchange
+        self._events, self._using = app.conf.event_exchange, using
 
     def publish(  # type: ignore[override]  # Celery passes keywords only
         self,
@@ -127,6 +139,7 @@ class OutboxProducer(Producer):
         for each in ("retry", "retry_policy", "timeout", "confirm_timeout"):
             properties.pop(each, None)
         _store(
+            self._using,
             body,
             exchange=name,
             routing_key=routing_key or "",
@@ -153,7 +166,7 @@ def _check(headers: Mapping[str, Any], serializer: str | None) -> None:
         )
 
 
-def _store(body: Any, **parts: Any) -> None:
+def _store(using: str, body: Any, **parts: Any) -> None:
     from . import outbox  # the models behind it cannot be imported when the project's celery.py is
 
     text = dumps(body, serializer=JSON)[2]
@@ -166,15 +179,16 @@ def _store(body: Any, **parts: Any) -> None:
             why=f"it has {len(envelope.body)} bytes, and MAX_BODY of the bus {alias!r} is {most}",
             fix="Store what is large, and send its key; or raise MAX_BODY.",
         )
-    outbox.store(alias, [envelope], None)
+    outbox.store(alias, [envelope], None, using=using)
     touch()
 
 
-def _producer(app: Celery) -> OutboxProducer:
-    found = _producers.get(app)
+def _producer(app: Celery, using: str) -> OutboxProducer:
+    made = _producers.setdefault(app, {})
+    found = made.get(using)
     if found is None:
-        found = _producers.setdefault(app, OutboxProducer(app))
+        found = made.setdefault(using, OutboxProducer(app, using))
     return found
 
 
-_producers: WeakKeyDictionary[Celery, OutboxProducer] = WeakKeyDictionary()
+_producers: WeakKeyDictionary[Celery, dict[str, OutboxProducer]] = WeakKeyDictionary()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from django.db import connections, router
+from django.db import connections
 
 from koan_django.core.functions import Now
 from koan_django.messaging.routing import LANES
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class Lanes(Shares[int, "OutboxLane"]):
-    """What one relay of the bus called ``bus`` holds of its lanes."""
+    """What one relay of the bus called ``bus`` holds of its lanes in the database ``using``."""
 
-    def __init__(self, bus: str, ttl: timedelta) -> None:
+    def __init__(self, bus: str, ttl: timedelta, using: str) -> None:
         super().__init__(ttl)
-        self._bus = bus
+        self._bus, self._using = bus, using
 
     def tend(self) -> bool:
         """Take this relay's share, if it is time to look; return whether a lane was gained."""
@@ -58,7 +58,7 @@ class Lanes(Shares[int, "OutboxLane"]):
     def rows(self) -> OutboxLaneQuerySet:
         from koan_django.messaging.models import OutboxLane
 
-        return OutboxLane.objects.all().primary().filter(bus=self._bus)
+        return OutboxLane.objects.using(self._using).filter(bus=self._bus)
 
     def key(self, row: OutboxLane) -> int:
         return row.number
@@ -66,7 +66,7 @@ class Lanes(Shares[int, "OutboxLane"]):
     def members(self) -> QuerySet[OutboxRelay]:
         from koan_django.messaging.models import OutboxRelay
 
-        return OutboxRelay.objects.using(router.db_for_write(OutboxRelay)).filter(bus=self._bus)
+        return OutboxRelay.objects.using(self._using).filter(bus=self._bus)
 
     def say_alive(self) -> None:
         until = Now() + self._ttl

@@ -6,7 +6,7 @@ from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING
 
-from django.db import connections, router, transaction
+from django.db import connections, transaction
 
 from koan_django.core import faults
 from koan_django.core.retry import RetryPolicy
@@ -16,6 +16,7 @@ from koan_django.messaging.envelope import Receipt
 from koan_django.messaging.querysets import available
 from koan_django.messaging.routing import LANES, partition_of
 
+from . import databases
 from .notifying import notify
 
 if TYPE_CHECKING:
@@ -48,16 +49,19 @@ def lane_of(bus: str, envelope: Envelope) -> int:
     return LANES * (1 + partition_of(envelope.tenant, _TENANTS)) + lane
 
 
-def must_store(bus: str, envelopes: Sequence[Envelope]) -> bool:
-    """Whether messages may not be published at once.
+def must_store(bus: str, envelopes: Sequence[Envelope], using: str | None = None) -> str:
+    """Return the database in whose outbox messages have to wait; nothing when they may be published at once.
 
-    A transaction is open and may still roll back, or an earlier message of the same key waits already.
+    A transaction of ``using`` is open and may still roll back, or an earlier message of the same key waits somewhere.
     """
-    rows = _rows()
-    if connections[router.db_for_write(rows)].in_atomic_block:
-        return True
+    using = using or databases.main()
+    if connections[using].in_atomic_block:
+        return using
     lanes = {lane_of(bus, envelope) for envelope in envelopes if envelope.partition_key}
-    return bool(lanes) and rows.objects.all().primary().ahead(bus, lanes).exists()
+    if not lanes:
+        return ""
+    rows = _rows().objects
+    return next((each for each in databases.every() if rows.using(each).ahead(bus, lanes).exists()), "")
 
 
 @cache
@@ -68,30 +72,35 @@ def _rows() -> type[OutboxMessage]:
     return OutboxMessage
 
 
-def store(bus: str, envelopes: Sequence[Envelope], due: Due, error: str = "") -> list[Receipt]:
-    """Write messages to the outbox, in the current transaction if there is one."""
+def store(
+    bus: str, envelopes: Sequence[Envelope], due: Due, error: str = "", *, using: str | None = None
+) -> list[Receipt]:
+    """Write messages to the outbox in ``using``, in its transaction if one is open."""
     from koan_django.messaging.models import OutboxMessage
 
+    using = using or databases.main()
     rows = [
         OutboxMessage.holding(bus, each, lane=lane_of(bus, each), last_error=error[:500], **available(due))
         for each in envelopes
     ]
-    with transaction.atomic(using=router.db_for_write(OutboxMessage)):
-        OutboxMessage.objects.bulk_create(rows)
+    with transaction.atomic(using=using):
+        OutboxMessage.objects.using(using).bulk_create(rows)
         if due is None:
-            notify(bus, router.db_for_write(OutboxMessage))
-        events.record(events.event("sent", bus, each) for each in envelopes)
+            notify(bus, using)
+        events.record((events.event("sent", bus, each) for each in envelopes), of=using)
         _BEFORE_COMMIT()
     return [Receipt(each.id, "accepted", bus) for each in envelopes]
 
 
 def cancel(bus: str, message_id: str) -> bool:
     """Delete a message that was never due, and say so in the trail; return whether it was there."""
-    from koan_django.messaging.models import OutboxMessage
+    return any(_cancel(bus, message_id, using) for using in databases.every())
 
-    waiting = OutboxMessage.objects.all().primary().recallable(bus, message_id)
-    with transaction.atomic(using=waiting.db):
+
+def _cancel(bus: str, message_id: str, using: str) -> bool:
+    waiting = _rows().objects.using(using).recallable(bus, message_id)
+    with transaction.atomic(using=using):
         found = [row.envelope() for row in waiting]
         gone = bool(found) and bool(waiting.delete()[0])
-        events.record(events.event("cancelled", bus, each) for each in found if gone)
+        events.record((events.event("cancelled", bus, each) for each in found if gone), of=using)
     return gone

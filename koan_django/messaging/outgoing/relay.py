@@ -17,7 +17,7 @@ from collections import defaultdict
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from django.db import DatabaseError, InterfaceError, router, transaction
+from django.db import DatabaseError, InterfaceError, transaction
 
 from koan_django.core import faults, health
 from koan_django.core.redaction import redact_text
@@ -27,6 +27,7 @@ from koan_django.core.threads import DatabaseThread
 from koan_django.messaging import events
 from koan_django.messaging.routing import LANES
 
+from . import databases
 from .lanes import Lanes
 from .outbox import BACKOFF, before_broker
 from .waking import Waker
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from koan_django.messaging.buses.broker import BrokerBus, Outcome
     from koan_django.messaging.handling.consumer import Consumer
     from koan_django.messaging.models import OutboxMessage
+    from koan_django.messaging.querysets import OutboxQuerySet
 
 logger = logging.getLogger(__name__)
 
@@ -58,31 +60,32 @@ _PUBLISHED = faults.point("messaging.relay.published")
 
 
 class Relay(DatabaseThread):
-    """Moves due messages of one bus from the outbox to the broker: those of the lanes that fall to it.
+    """Moves due messages of one bus from the outbox of a database to the broker: those of the lanes that fall to it.
 
     It begins after the first of ``consumers``, those of this process, which declare the queues: messages that wait
     since before there were any would be returned and put off, and others would overtake them.
     """
 
-    def __init__(self, bus: BrokerBus, consumers: Sequence[Consumer] = ()) -> None:
-        super().__init__(f"koan-relay-{bus.alias}")
+    def __init__(self, bus: BrokerBus, consumers: Sequence[Consumer] = (), using: str | None = None) -> None:
+        self.using = using or databases.main()
+        #: What tells it from the relays of the same bus in other databases.
+        self.label = bus.alias if self.using == databases.main() else f"{bus.alias}.{self.using}"
+        super().__init__(f"koan-relay-{self.label}")
         self.bus = bus
         self._consumers = consumers
         self.error = ""
         self.published = 0
         #: Beyond the wait for confirms there is time to connect, and to write down what became of the messages.
         self.lease = bus.options.confirm_timeout + bus.options.lease
-        self.lanes = Lanes(bus.alias, self.lease)
+        self.lanes = Lanes(bus.alias, self.lease, self.using)
         self._waker = Waker(bus.alias, bus.options)
         #: Whether messages with a key may wait for another attempt: of those that were put off before, nobody knows.
         self._is_stuck = True
 
     def work(self) -> None:
-        from koan_django.messaging.models import OutboxMessage
-
         while self._is_early() and not self.stopping.wait(EARLY_SECONDS):
             self.error = self._consumers[0].error
-        self._waker.open(router.db_for_write(OutboxMessage))
+        self._waker.open(self.using)
         try:
             while not self.stopping.is_set():
                 self._step()
@@ -117,7 +120,7 @@ class Relay(DatabaseThread):
 
     def finding(self) -> health.Finding:
         """What this relay says about itself."""
-        name = f"messaging.relay.{self.bus.alias}"
+        name = f"messaging.relay.{self.label}"
         held = len(self.lanes.held)
         state = "publishing" if held else "standing by"
         status: health.Status = "unhealthy" if self.error or not self.is_alive() else "healthy"
@@ -144,9 +147,7 @@ class Relay(DatabaseThread):
         return PAUSE_SECONDS if silent else 0.0
 
     def _due(self) -> list[OutboxMessage]:
-        from koan_django.messaging.models import OutboxMessage
-
-        outbox = OutboxMessage.objects.all().primary().within(self.lanes.held.keys())
+        outbox = self._outbox.within(self.lanes.held.keys())
         stuck = outbox.stuck(self.bus.alias) if self._is_stuck else {}
         self._is_stuck = bool(stuck)
         return outbox.due(self.bus.alias, 1 if self.error else BATCH, stuck)
@@ -178,23 +179,18 @@ class Relay(DatabaseThread):
             return self.lanes.hold(FRESH)
 
     def _apply(self, tried: Sequence[tuple[OutboxMessage, Outcome]]) -> None:
-        from koan_django.messaging.models import OutboxMessage
-
-        outbox = OutboxMessage.objects.all().primary()
         confirmed = [row for row, outcome in tried if outcome.state == "confirmed"]
-        with transaction.atomic(using=outbox.db):
+        with transaction.atomic(using=self.using):
             self._settle([each for each in tried if each[1].state not in ("confirmed", "unsent")])
-            outbox.filter(pk__in=[row.pk for row in confirmed])._raw_delete(outbox.db)
-            events.record(events.event("published", self.bus.alias, row.envelope()) for row in confirmed)
+            self._outbox.filter(pk__in=[row.pk for row in confirmed])._raw_delete(self.using)
+            self._record("published", confirmed)
         self.published += len(confirmed)
 
     def _settle(self, failed: Sequence[tuple[OutboxMessage, Outcome]]) -> None:
         """Park or put off what failed, in lanes that are held still: of the others another relay finds out itself."""
-        from koan_django.messaging.models import OutboxMessage
-
         if not failed:
             return
-        outbox = OutboxMessage.objects.all().primary()
+        outbox = self._outbox
         held = self.lanes.fence({row.lane % LANES for row, _ in failed})
         put_off: dict[tuple[timedelta, str], list[int]] = defaultdict(list)
         for row, outcome in failed:
@@ -202,12 +198,22 @@ class Relay(DatabaseThread):
                 continue
             if self._is_hopeless(row, outcome):
                 outbox.park(row.pk, outcome.reason)
-                events.record([events.event("parked", self.bus.alias, row.envelope(), detail=outcome.reason)])
+                self._record("parked", [row], outcome.reason)
             else:
                 put_off[BACKOFF.delay(row.tries + 2), outcome.reason].append(row.pk)
         for (wait, reason), pks in put_off.items():
             outbox.put_off(pks, reason, wait)
             self._is_stuck = True
+
+    @property
+    def _outbox(self) -> OutboxQuerySet:
+        from koan_django.messaging.models import OutboxMessage
+
+        return OutboxMessage.objects.using(self.using)
+
+    def _record(self, kind: str, rows: Sequence[OutboxMessage], detail: str = "") -> None:
+        found = (events.event(kind, self.bus.alias, row.envelope(), detail=detail) for row in rows)
+        events.record(found, of=self.using)
 
     def _is_hopeless(self, row: OutboxMessage, outcome: Outcome) -> bool:
         return outcome.state == "impossible" or (outcome.state == "returned" and row.tries + 1 >= UNROUTABLE_TRIES)
@@ -217,10 +223,10 @@ class Relay(DatabaseThread):
             with self.turn():
                 self.lanes.leave()
         except (DatabaseError, InterfaceError) as error:  # the leases end by themselves
-            logger.warning("The lanes of %s could not be given back: %s", self.bus.alias, error)
+            logger.warning("The lanes of %s could not be given back: %s", self.label, error)
 
     def _note(self, trouble: str) -> None:
         trouble = one_line(redact_text(trouble))
         if trouble and trouble != self.error:
-            logger.warning("The outbox of %s is not published: %s; trying again", self.bus.alias, trouble)
+            logger.warning("The outbox of %s is not published: %s; trying again", self.label, trouble)
         self.error = trouble

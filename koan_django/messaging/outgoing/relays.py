@@ -15,6 +15,7 @@ from koan_django.core.functions import Now
 from koan_django.messaging.buses.broker import BrokerBus
 from koan_django.messaging.buses.elected import ElectedBus
 
+from . import databases
 from .relay import Relay
 
 if TYPE_CHECKING:
@@ -38,11 +39,13 @@ class Left:
 
 
 class Relays:
-    """Relays to the brokers of ``buses``. An elected bus is followed: it has one while one is elected."""
+    """Relays to the brokers of ``buses``, one for each database with an outbox. An elected bus is followed: it has one
+    while one is elected.
+    """
 
     def __init__(self, buses: Sequence[Bus]) -> None:
         self.buses = buses
-        self.running: dict[BrokerBus, Relay] = {}
+        self.running: dict[tuple[BrokerBus, str], Relay] = {}
 
     @property
     def published(self) -> int:
@@ -63,24 +66,26 @@ class Relays:
         """Start the relays that are missing, and end those to brokers that are elected no longer."""
         try:
             keep_usable()
-            brokers = [found for bus in self.buses if (found := _broker_of(bus)) is not None]
+            brokers = [broker for bus in self.buses for broker in _brokers_of(bus)]
+            wanted = [(broker, using) for broker in brokers for using in databases.every()]
         except (DatabaseError, InterfaceError) as error:
             logger.warning("What is elected could not be read: %s", error)
             return
-        for broker in set(self.running) - set(brokers):
-            self._stop(self.running.pop(broker))
-        for broker in brokers:
-            if broker not in self.running:
-                relay = self.running[broker] = Relay(broker)
+        for each in self.running.keys() - set(wanted):
+            self._stop(self.running.pop(each))
+        for broker, using in wanted:
+            if (broker, using) not in self.running:
+                relay = self.running[broker, using] = Relay(broker, using=using)
                 reporter.source(relay.name)(relay.finding)
                 relay.start()
 
     def left(self) -> Left:
         """Count what stands in the outbox; uses the database."""
         keep_usable()
-        mine = _outbox().filter(bus__in=[bus.alias for bus in self.buses])
+        mine = [_outbox(using).filter(bus__in=[bus.alias for bus in self.buses]) for using in databases.every()]
         due = Q(available_at__lte=Now()) | Q(tries__gt=0)
-        return Left(mine.filter(due, state="pending").count(), mine.filter(state="parked").count())
+        waiting = sum(rows.filter(due, state="pending").count() for rows in mine)
+        return Left(waiting, sum(rows.filter(state="parked").count() for rows in mine))
 
     def stop(self) -> None:
         """End all of them: what is in flight is settled, and the lanes are given back."""
@@ -94,12 +99,13 @@ class Relays:
         reporter.remove(relay.name)
 
 
-def _broker_of(bus: Bus) -> BrokerBus | None:
+def _brokers_of(bus: Bus) -> list[BrokerBus]:
+    """The broker behind a bus, if one is."""
     found = bus.current if isinstance(bus, ElectedBus) else bus
-    return found if isinstance(found, BrokerBus) else None
+    return [found] if isinstance(found, BrokerBus) else []
 
 
-def _outbox() -> OutboxQuerySet:
+def _outbox(using: str) -> OutboxQuerySet:
     from koan_django.messaging.models import OutboxMessage
 
-    return OutboxMessage.objects.all().primary()
+    return OutboxMessage.objects.using(using)

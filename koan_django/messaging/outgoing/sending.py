@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from asgiref.sync import sync_to_async
 from django.utils import timezone
 
 from koan_django.core.audit import touch
@@ -20,6 +21,7 @@ from koan_django.messaging.envelope import Envelope, Receipt
 from koan_django.messaging.exceptions import OversizeMessageError
 from koan_django.messaging.routing import partition_of, routing_key
 
+from . import databases
 from .watching import Sent, tell, watchers
 
 if TYPE_CHECKING:
@@ -40,14 +42,16 @@ def send(
     bus: str | None = None,
     priority: int = 0,
     group: str = "",
+    using: str | None = None,
 ) -> Receipt:
     """Send one message; see :meth:`Message.send`."""
     due = _due(delay, eta)
     _check_priority(priority)
+    using = databases.choose(using)
     alias = _bus_of(message, bus)
     envelope = _timed(wrap(message, alias, group=group, priority=priority), due)
     with span("messaging.send", bus=alias, messages=1, alias=envelope.alias):
-        receipt = registry.get(alias).send([envelope], due)[0]
+        receipt = registry.get(alias).send([envelope], due, using)[0]
     _sent(message, envelope, receipt, due)
     return receipt
 
@@ -60,6 +64,7 @@ async def asend(
     bus: str | None = None,
     priority: int = 0,
     group: str = "",
+    using: str | None = None,
 ) -> Receipt:
     """Like :func:`send`, awaited; it takes part in the transaction of the calling thread.
 
@@ -67,10 +72,11 @@ async def asend(
     """
     due = _due(delay, eta)
     _check_priority(priority)
+    using = databases.choose(using) if databases.is_obvious(using) else await sync_to_async(databases.choose)(using)
     alias = _bus_of(message, bus)
     envelope = _timed(wrap(message, alias, group=group, priority=priority), due)
     with span("messaging.send", bus=alias, messages=1, alias=envelope.alias):
-        receipt = await registry.get(alias).asend(envelope, due)
+        receipt = await registry.get(alias).asend(envelope, due, using)
     _sent(message, envelope, receipt, due)
     return receipt
 
@@ -83,6 +89,7 @@ def send_many(
     bus: str | None = None,
     priority: int = 0,
     group: str = "",
+    using: str | None = None,
 ) -> list[Receipt]:
     """Send messages together; return their receipts in the same order.
 
@@ -91,6 +98,7 @@ def send_many(
     """
     due = _due(delay, eta)
     _check_priority(priority)
+    using = databases.choose(using)
     given = list(messages)
     by_bus: dict[str, list[tuple[int, Envelope]]] = {}
     for index, message in enumerate(given):
@@ -101,7 +109,7 @@ def send_many(
     for alias, numbered in by_bus.items():
         envelopes = [each for _, each in numbered]
         with span("messaging.send", bus=alias, messages=len(envelopes), alias=envelopes[0].alias):
-            accepted = registry.get(alias).send(envelopes, due)
+            accepted = registry.get(alias).send(envelopes, due, using)
         for (index, envelope), receipt in zip(numbered, accepted, strict=True):
             receipts[index] = receipt
             _sent(given[index], envelope, receipt, due)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -13,6 +14,7 @@ from koan_django.messaging.buses.broker import BrokerBus
 from koan_django.messaging.buses.database import DatabaseBus
 from koan_django.messaging.buses.elected import ElectedBus
 from koan_django.messaging.models import OutboxMessage, QueuedDelivery
+from koan_django.messaging.outgoing import databases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,7 +43,7 @@ class Leftover:
 
 
 def leftovers(buses: Sequence[Bus]) -> list[Leftover]:
-    """Return what nobody comes for, in two queries."""
+    """Return what nobody comes for, in two queries where one database has an outbox."""
     known = {bus.alias: bus for bus in buses}
     return [*_deliveries(known), *_outbox(known)]
 
@@ -59,8 +61,11 @@ def _deliveries(known: dict[str, Bus]) -> Iterator[Leftover]:
 
 
 def _outbox(known: dict[str, Bus]) -> Iterator[Leftover]:
-    rows = OutboxMessage.objects.all().primary().filter(state="pending")
-    for alias, count in sorted(rows.order_by().values_list("bus").annotate(Count("pk"))):
+    waiting: Counter[str] = Counter()
+    for using in databases.every():
+        rows = OutboxMessage.objects.using(using).filter(state="pending").order_by()
+        waiting.update(dict(rows.values_list("bus").annotate(Count("pk"))))
+    for alias, count in sorted(waiting.items()):
         bus = known.get(alias)
         if not isinstance(bus, BrokerBus | ElectedBus):
             fix = "Run a worker with its URL of before until they are published."

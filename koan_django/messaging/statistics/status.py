@@ -19,6 +19,7 @@ from koan_django.messaging.buses.elected import ElectedBus
 from koan_django.messaging.control.standing import Standing, standings
 from koan_django.messaging.models import DeadLetter, OutboxMessage, Partition, RegisteredHandler
 from koan_django.messaging.ordering.stopping import stopped
+from koan_django.messaging.outgoing import databases
 
 from . import asking
 from .leftovers import Leftover, leftovers
@@ -150,14 +151,15 @@ def _broken(bus: Bus) -> Iterator[tuple[str, str, str]]:
 def _outbox() -> dict[str, tuple[int, timedelta, int]]:
     """What waits for each bus, since when it is due, and what was set aside."""
     now, found = timezone.now(), dict[str, tuple[int, timedelta, int]]()
-    rows = OutboxMessage.objects.values("bus", "state").annotate(count=Count("pk"), oldest=Min("available_at"))
-    for row in rows.order_by():
-        pending, lag, parked = found.get(row["bus"], _EMPTY)
-        if row["state"] == "pending":
-            pending, lag = row["count"], max(now - row["oldest"], timedelta(0))
-        else:
-            parked = row["count"]
-        found[row["bus"]] = (pending, lag, parked)
+    for using in databases.every():
+        rows = OutboxMessage.objects.using(using).order_by().values("bus", "state")
+        for row in rows.annotate(count=Count("pk"), oldest=Min("available_at")):
+            pending, lag, parked = found.get(row["bus"], _EMPTY)
+            if row["state"] == "pending":
+                pending, lag = pending + row["count"], max(now - row["oldest"], lag)
+            else:
+                parked += row["count"]
+            found[row["bus"]] = (pending, lag, parked)
     return found
 
 

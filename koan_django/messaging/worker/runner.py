@@ -13,6 +13,7 @@ from koan_django.messaging.buses import registry
 from koan_django.messaging.buses.broker import BrokerBus
 from koan_django.messaging.buses.elected import ElectedBus
 from koan_django.messaging.buses.failover import FailoverBus
+from koan_django.messaging.outgoing import databases
 from koan_django.messaging.outgoing.relay import Relay
 from koan_django.messaging.statistics.sampling import DepthSampler
 
@@ -20,6 +21,7 @@ from .elector import Elector
 from .standby import Standby
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import TypeAlias
 
     from koan_django.messaging.buses.base import Bus, Pool
@@ -40,9 +42,10 @@ class BusRunner:
             consumer for bus in buses if handlers.on_bus(bus.alias) for consumer in bus.consumers(pool)
         ]
         self.relays = [
-            Relay(bus, [each for each in self.consumers if each.bus.alias == bus.alias])
+            relay
             for bus in buses
             if isinstance(bus, BrokerBus)
+            for relay in _relays(bus, [each for each in self.consumers if each.bus.alias == bus.alias])
         ]
         self.electors = [
             Elector(bus, self.adopt)
@@ -73,9 +76,9 @@ class BusRunner:
             consumer = self._adopted[bus] = bus.consumer(self._pool)
             self.consumers.append(consumer)
             _start(consumer)
-            if isinstance(bus, BrokerBus):
-                self.relays.append(Relay(bus, [consumer]))
-                _start(self.relays[-1])
+            for relay in _relays(bus, [consumer]) if isinstance(bus, BrokerBus) else ():
+                self.relays.append(relay)
+                _start(relay)
         return self._adopted[bus]
 
     @property
@@ -97,6 +100,11 @@ class BusRunner:
         for thread in threads:
             _stop(thread)
         lifecycle.forget(consumer.bus for consumer in self.consumers)
+
+
+def _relays(bus: BrokerBus, consumers: Sequence[Consumer]) -> list[Relay]:
+    """One for each database that has an outbox."""
+    return [Relay(bus, consumers, using) for using in databases.every()]
 
 
 def _start(thread: Thread) -> None:

@@ -18,6 +18,7 @@ from django.utils import timezone
 from koan_django.contrib.django_tasks import records, running
 from koan_django.core.exceptions import PermanentError
 from koan_django.messaging.buses import registry
+from koan_django.messaging.exceptions import OutboxError
 from koan_django.messaging.models import OutboxMessage
 from koan_django.messaging.outgoing.relay import Relay
 from koan_django.testing import override_koan
@@ -144,6 +145,17 @@ def test_a_record_is_read_as_it_was_written(app: Celery) -> None:
         result, status=TaskResultStatus.SUCCESSFUL, _return_value=[1], worker_ids=["w"], started_at=timezone.now()
     )
     assert records.parse("x", json.loads(json.dumps(records.dump(result)))) == result
+
+
+def test_the_option_using_names_the_database_of_the_transaction(app: Celery) -> None:
+    with override_settings(TASKS={"default": {"BACKEND": BACKEND, "OPTIONS": {"using": "elsewhere"}}}):
+        assert ids() == []
+        with transaction.atomic(), pytest.raises(OutboxError, match="the database 'elsewhere' has no outbox"):
+            jobs.pack.enqueue(1)
+    with override_settings(TASKS={"default": {"BACKEND": BACKEND, "OPTIONS": {"using": "default"}}}):
+        with transaction.atomic():
+            result = jobs.pack.enqueue(1)
+        assert OutboxMessage.objects.get().message_id == result.id
 
 
 def ids() -> list[str]:

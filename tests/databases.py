@@ -1,0 +1,43 @@
+"""A second database for the tests of a module, of the same kind as the default one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connection, connections
+
+ALIAS = "orders"
+
+
+@pytest.fixture(scope="session")
+def second_database(
+    django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Any]]:
+    """Its settings. It has the tables of all apps."""
+    known: dict[str, Any] = connections.databases
+    name = connection.settings_dict["NAME"]
+    is_file = connection.vendor == "sqlite"
+    name = str(tmp_path_factory.mktemp("orders") / "orders.sqlite3") if is_file else f"{name}_orders"
+    known[ALIAS] = {**known["default"], "NAME": name, "TEST": {"NAME": name, "MIGRATE": False}}
+    connections.configure_settings(known)
+    creation = connections[ALIAS].creation
+    with django_db_blocker.unblock():
+        creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
+        connections[ALIAS].close()
+        settings = known.pop(ALIAS)
+        yield settings
+        creation.destroy_test_db(verbosity=0)
+
+
+@pytest.fixture(scope="module")
+def orders(second_database: dict[str, Any]) -> Iterator[str]:
+    """The alias of a second database, which is there for this module alone. Its tests name both:
+    ``@pytest.mark.django_db(databases=["default", "orders"])``.
+    """
+    known: dict[str, Any] = connections.databases
+    known[ALIAS] = second_database
+    yield ALIAS
+    connections[ALIAS].close()
+    del connections[ALIAS], known[ALIAS]
