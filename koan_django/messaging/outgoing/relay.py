@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from django.db import DatabaseError, InterfaceError, transaction
 
-from koan_django.core import faults, health
+from koan_django.core import faults, health, reporter
 from koan_django.core.redaction import redact_text
 from koan_django.core.telemetry import span
 from koan_django.core.texts import one_line
@@ -134,7 +134,7 @@ class Relay(DatabaseThread):
             if rows and not self.lanes.hold(FRESH):
                 return 0.0  # one of them is another's
         if not rows:
-            self.error = ""
+            self._note("")
             return STANDBY_SECONDS if rows is None else None
         with span("messaging.relay", bus=self.bus.alias, messages=len(rows)):
             _BEFORE_PUBLISH()
@@ -227,6 +227,9 @@ class Relay(DatabaseThread):
 
     def _note(self, trouble: str) -> None:
         trouble = one_line(redact_text(trouble))
-        if trouble and trouble != self.error:
-            logger.warning("The outbox of %s is not published: %s; trying again", self.label, trouble)
+        if trouble == self.error:
+            return
         self.error = trouble
+        reporter.hurry()
+        if trouble:
+            logger.warning("The outbox of %s is not published: %s; trying again", self.label, trouble)
