@@ -11,34 +11,45 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 from django.db.models.constants import OnConflict
+from django.db.models.expressions import DatabaseDefault
+from django.db.models.fields import NOT_PROVIDED
 from django.db.models.sql import InsertQuery
 
 if TYPE_CHECKING:
     from django.db.models import Model
 
 
-def insert(row: Model, *, using: str, ignore_conflicts: bool = False) -> bool:
+def insert(row: Model, *, using: str, ignore_conflicts: bool = False, notify: str = "") -> bool:
     """Insert ``row``, whose values are plain, and return whether it was: with ``ignore_conflicts`` it may be there.
 
-    As with ``bulk_create()`` no signal is sent; unlike there, ``row`` does not learn its primary key.
+    As with ``bulk_create()`` no signal is sent; unlike there, ``row`` does not learn its primary key. The channel
+    ``notify`` is told when the transaction commits, by the same statement, which only PostgreSQL can do.
     """
     connection = connections[using]
-    values = [
-        field.get_db_prep_save(field.pre_save(row, add=True), connection=connection) for field in _fields(type(row))
-    ]
+    fields = tuple(field for field in _fields(type(row)) if not _is_left_to_database(row, field))
+    values = [field.get_db_prep_save(field.pre_save(row, add=True), connection=connection) for field in fields]
+    statement = _statement(type(row), fields, using, connection.vendor, ignore_conflicts)
+    if notify:
+        statement, values = f"{statement} RETURNING pg_notify(%s, '')", [*values, notify]
     with connection.cursor() as cursor:
-        cursor.execute(_statement(type(row), using, connection.vendor, ignore_conflicts), values)
+        cursor.execute(statement, values)
         return bool(cursor.rowcount)
 
 
 @cache
-def _fields(model: type[Model]) -> list[Any]:
-    return [field for field in model._meta.local_concrete_fields if field is not model._meta.auto_field]
+def _fields(model: type[Model]) -> tuple[Any, ...]:
+    return tuple(field for field in model._meta.local_concrete_fields if field is not model._meta.auto_field)
+
+
+def _is_left_to_database(row: Model, field: Any) -> bool:
+    """Whether the column takes its ``db_default``."""
+    return isinstance(field.value_from_object(row), DatabaseDefault)
 
 
 @cache
-def _statement(model: type[Model], using: str, vendor: str, ignore_conflicts: bool) -> str:
+def _statement(model: type[Model], fields: tuple[Any, ...], using: str, vendor: str, ignore_conflicts: bool) -> str:
     query = InsertQuery(model, on_conflict=OnConflict.IGNORE if ignore_conflicts else None)
-    query.insert_values(_fields(model), [model()])
+    given = {field.attname: None for field in fields if field.db_default is not NOT_PROVIDED}  # else they are no values
+    query.insert_values(fields, [model(**given)])
     [(statement, _values)] = query.get_compiler(using).as_sql()
     return str(statement)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import connections, models, router, transaction
 from django.db.models import F, Min, Q
 
+from koan_django.core import clock
 from koan_django.core.functions import Now
 from koan_django.core.leases import LeasedQuerySet, new_owner
 
@@ -37,9 +38,12 @@ SUSPECT = 3
 
 
 def available(due: Due) -> dict[str, Any]:
-    """Return the column that says from when on a row may be taken; by the database's clock unless a time is given."""
+    """Return the column that says from when on a row may be taken; by the database's clock unless a time is given.
+
+    At once is what the column says by itself, unless the clock was moved.
+    """
     if due is None:
-        return {"available_at": Now()}
+        return {"available_at": Now()} if clock.is_moved() else {}
     return {"available_at": Now() + due if isinstance(due, timedelta) else due}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
@@ -9,7 +11,7 @@ from django.utils import timezone
 
 from koan_django.core.inserting import insert
 from koan_django.inbox.models import InboxEntry
-from koan_django.messaging.models import MessageEvent
+from koan_django.messaging.models import MessageEvent, OutboxMessage
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -25,6 +27,26 @@ def test_it_writes_what_the_orm_writes() -> None:
     one, other = MessageEvent.objects.order_by("id").values()
     assert {**one, "id": 0, "at": 0} == {**other, "id": 0, "at": 0}
     assert abs(timezone.now() - other["at"]).total_seconds() < 60
+
+
+def test_what_the_database_fills_in_by_itself_is_left_to_it() -> None:
+    values = {
+        "bus": "main",
+        "message_id": "1",
+        "alias": "a",
+        "routing_key": "a.p",
+        "headers": {"k": "%s"},
+        "body": b"%",
+    }
+    OutboxMessage.objects.create(**values)
+    assert insert(OutboxMessage(**values), using="default")
+    one, other = OutboxMessage.objects.order_by("id").values()
+    times = {"created_at": 0, "available_at": 0, "id": 0}
+    assert {**one, "body": bytes(one["body"]), **times} == {**other, "body": bytes(other["body"]), **times}
+    assert abs(one["available_at"] - other["available_at"]).total_seconds() < 60
+    later = timezone.now() + timedelta(days=1)
+    assert insert(OutboxMessage(**values, available_at=later), using="default")
+    assert OutboxMessage.objects.latest("id").available_at == later
 
 
 def test_a_row_that_is_there_is_an_error_or_nothing_as_asked_for() -> None:

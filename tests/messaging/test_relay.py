@@ -31,7 +31,7 @@ from koan_django.messaging.outgoing.relay import Relay
 from koan_django.messaging.outgoing.waves import waves
 from koan_django.messaging.routing import LANES, partition_of
 from koan_django.testing import broker_io_outside_transactions
-from koan_django.testing.faults import environment
+from koan_django.testing.faults import environment, fault
 from tests.messaging.conftest import UseBus, running
 from tests.messaging.shop import OrderPlaced, StockMoved, listening
 from tests.messaging.wire import Wire
@@ -415,12 +415,43 @@ def test_a_send_in_a_transaction_is_two_queries_and_no_word_to_the_broker(use_bu
     bus = use_bus(vhost.url)
     with listening(OrderPlaced, group="billing"), transaction.atomic(), CaptureQueriesContext(connection) as queries:
         OrderPlaced(1).send()
-    inserts = [query["sql"] for query in queries if query["sql"].startswith("INSERT")]
-    assert len(inserts) == 2  # the message and its event
-    told = connection.vendor == "postgresql"  # the relay, by a notification
-    assert len([query for query in queries if "SAVEPOINT" not in query["sql"]]) == 2 + told
+    assert [query["sql"].split()[0] for query in queries] == ["INSERT", "INSERT"]  # the message and its event
+    told = connection.vendor == "postgresql"  # the relay is, in the same statement
+    assert ("pg_notify" in queries[0]["sql"]) is told
     assert bus._publishers == {}
     assert threading.active_count() < 20
+
+
+def test_a_send_that_fails_leaves_the_transaction_as_a_failed_save_does(use_bus: UseBus, vhost: Vhost) -> None:
+    use_bus(vhost.url)
+    before_commit = "messaging.outbox.before_commit"
+    with listening(OrderPlaced, group="billing"):
+        with transaction.atomic():
+            OrderPlaced(1).send_to("billing")
+            with fault(before_commit, error=OperationalError), pytest.raises(OperationalError), transaction.atomic():
+                OrderPlaced(2).send_to("billing")  # in a savepoint of the caller
+            OrderPlaced(3).send_to("billing")
+        with pytest.raises(transaction.TransactionManagementError), transaction.atomic():
+            OrderPlaced(4).send_to("billing")
+            with fault(before_commit, error=OperationalError), pytest.raises(OperationalError):
+                OrderPlaced(5).send_to("billing")
+            OrderPlaced(6).send_to("billing")
+    kept = [json.loads(bytes(row.body))["number"] for row in OutboxMessage.objects.order_by("id")]
+    assert kept == [1, 3]
+
+
+def test_a_row_whose_insert_was_rolled_back_with_its_notification_is_told_of_again(
+    use_bus: UseBus, vhost: Vhost
+) -> None:
+    use_bus(vhost.url)
+    with listening(OrderPlaced, group="billing"), transaction.atomic(), CaptureQueriesContext(connection) as queries:
+        with pytest.raises(LookupError), transaction.atomic():
+            OrderPlaced(1).send_to("billing")
+            raise LookupError
+        OrderPlaced(2).send_to("billing")
+        OrderPlaced(3).send_to("billing")
+    told = ["pg_notify" in each["sql"] for each in queries if "koan_messaging_outboxmessage" in each["sql"]]
+    assert told == ([True, True, False] if connection.vendor == "postgresql" else [False] * 3)
 
 
 def test_a_message_of_a_key_waits_behind_earlier_ones_of_its_key(use_bus: UseBus, vhost: Vhost, wire: Wire) -> None:

@@ -34,6 +34,8 @@ RELAYS = 4
 KILLS = 50
 KILLED = "relays killed"
 CHUNK = 500
+#: Between two faults once it takes longer than it was to: processes that start leave the sender little of two cores.
+EASED = (2.0, 6.0)
 #: Longer than a lease of the soak's settings lasts.
 FREEZE_SECONDS = 5
 #: With nothing that arrives: leases run out, and reconnections back off.
@@ -106,7 +108,7 @@ def _injected(faults: list[Fault], seed: int, seconds: float, sender: Sender, ki
     done = inject(faults, seed, seconds, tell)
     while sender.is_alive() or done[KILLED] < kills:
         seed += 1
-        done += inject(faults, seed, 10, tell)
+        done += inject(faults, seed, 10, tell, EASED)
     return done
 
 

@@ -28,17 +28,24 @@ def channel_of(bus: str) -> str:
 
 def notify(bus: str, using: str) -> None:
     """Wake whoever waits for ``bus`` when the open transaction commits; one statement for each transaction at most."""
+    channel = to_tell(bus, using)
+    if channel:
+        with connections[using].cursor() as cursor:
+            cursor.execute("SELECT pg_notify(%s, '')", [channel])
+
+
+def to_tell(bus: str, using: str) -> str:
+    """Return the channel that is to be told in the open transaction, and is from now on; nothing if none is."""
     connection, configured = connections[using], options().buses.get(bus)
     if connection.vendor != "postgresql" or configured is None or not configured.notify:
-        return
+        return ""
     told = _told.get(connection)
     if told is None or not told.holds(connection):
         told = _told[connection] = _Told(connection)
     if bus in told.buses or not _allowance.take(bus):
-        return
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_notify(%s, '')", [channel_of(bus)])
+        return ""
     told.buses.add(bus)
+    return channel_of(bus)
 
 
 class _Told:

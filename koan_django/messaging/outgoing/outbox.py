@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from django.db import connections, transaction
 
 from koan_django.core import faults
+from koan_django.core.inserting import insert
 from koan_django.core.retry import RetryPolicy
 from koan_django.messaging import events
 from koan_django.messaging.conf import options
@@ -17,7 +18,7 @@ from koan_django.messaging.querysets import available
 from koan_django.messaging.routing import LANES, partition_of
 
 from . import databases
-from .notifying import notify
+from .notifying import notify, to_tell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,18 +76,25 @@ def _rows() -> type[OutboxMessage]:
 def store(
     bus: str, envelopes: Sequence[Envelope], due: Due, error: str = "", *, using: str | None = None
 ) -> list[Receipt]:
-    """Write messages to the outbox in ``using``, in its transaction if one is open."""
+    """Write messages to the outbox in ``using``, in its transaction if one is open; one of them by one statement.
+
+    As after ``Model.save()``, a transaction in which that statement has failed can only be rolled back.
+    """
     from koan_django.messaging.models import OutboxMessage
 
     using = using or databases.main()
+    columns = available(due)
     rows = [
-        OutboxMessage.holding(bus, each, lane=lane_of(bus, each), last_error=error[:500], **available(due))
+        OutboxMessage.holding(bus, each, lane=lane_of(bus, each), last_error=error[:500], **columns)
         for each in envelopes
     ]
-    with transaction.atomic(using=using):
-        OutboxMessage.objects.using(using).bulk_create(rows)
-        if due is None:
-            notify(bus, using)
+    with transaction.atomic(using=using, savepoint=False):
+        if len(rows) == 1 and not columns:
+            insert(rows[0], using=using, notify=to_tell(bus, using))
+        else:
+            OutboxMessage.objects.using(using).bulk_create(rows)
+            if due is None:
+                notify(bus, using)
         events.record((events.event("sent", bus, each) for each in envelopes), of=using)
         _BEFORE_COMMIT()
     return [Receipt(each.id, "accepted", bus) for each in envelopes]
