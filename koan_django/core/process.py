@@ -13,7 +13,7 @@ _host = socket.gethostname()[:60]
 
 
 def role() -> str:
-    """Return what this process does: ``web``, ``worker``, ``relay``, ``beat`` or ``process``."""
+    """Return what this process does: ``web``, ``worker``, ``relay``, ``announcer``, ``beat`` or ``process``."""
     return _role
 
 

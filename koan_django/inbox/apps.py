@@ -18,6 +18,8 @@ class InboxConfig(KoanAppConfig):
     def ready(self) -> None:
         from . import condition, panels, tasks, trail  # noqa: F401  # they register themselves
         from .checks import check_deployment, check_options, check_reach, check_store
+        from .discovery import announcing, examinations  # noqa: F401  # they register themselves
+        from .discovery.checks import check_discovery, check_keys
         from .service.checks import check_service, check_tokens
 
         super().ready()
@@ -27,6 +29,8 @@ class InboxConfig(KoanAppConfig):
         register(check_deployment, deploy=True)
         register(check_service)
         register(check_tokens, deploy=True)
+        register(check_discovery)
+        register(check_keys, deploy=True)
         if apps.is_installed("koan_django.messaging"):
             from koan_django.messaging.handling import middleware
 

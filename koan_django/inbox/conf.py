@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from koan_django.core.conf import section
 
+from .discovery.options import DiscoveryOptions
 from .service.options import ServiceOptions
 
 
@@ -27,6 +28,8 @@ class InboxOptions:
     lease: timedelta = timedelta(seconds=60)
     #: What others may ask of this inbox over HTTP.
     service: ServiceOptions = field(default_factory=ServiceOptions)
+    #: How a service is found by its name.
+    discovery: DiscoveryOptions = field(default_factory=DiscoveryOptions)
 
     def __post_init__(self) -> None:
         if not timedelta(days=1) <= self.retention <= timedelta(days=30):

@@ -1,4 +1,7 @@
-"""The WSGI application of the inbox service: ``gunicorn --threads 8 sampleproject.inboxservice.wsgi``."""
+"""The WSGI application of the inbox service: ``gunicorn --threads 8 sampleproject.inboxservice.wsgi``.
+
+Where the settings announce the service, the process that serves it does so: both end together.
+"""
 
 import os
 
@@ -6,4 +9,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "sampleproject.inboxservice.sett
 
 from django.core.wsgi import get_wsgi_application
 
+from koan_django.inbox.discovery import announcing
+
 application = get_wsgi_application()
+announcing.start()

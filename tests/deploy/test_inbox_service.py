@@ -79,8 +79,8 @@ def service(redis: Redis, process: StartProcess, tmp_path: Path) -> Iterator[Ser
     yield started(redis.url, process, tmp_path)
 
 
-def started(redis_url: str, process: StartProcess, cwd: Path, **more: str) -> Service:
-    port = free_port()
+def started(redis_url: str, process: StartProcess, cwd: Path, port: int = 0, **more: str) -> Service:
+    port = port or free_port()
     running = process("inbox", command(), env=environ(redis_url, port, **more), cwd=cwd)
     found = Service(running, port)
     wait_until(lambda: not running.running or found.ask("/health/live")[0] == 200, 60, "the service", errors=(OSError,))

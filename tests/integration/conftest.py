@@ -50,11 +50,13 @@ class Live:
         drain: float = 20,
         tasks: Mapping[str, Any] | None = None,
         results: str | None = None,
+        inbox: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
         """Run on ``bus``, with Celery on ``broker``. ``drain`` is how many seconds a warm stop waits.
 
         With ``tasks``, the options of a bus, tasks reach Celery by the outbox; their results are kept in ``results``.
+        With ``inbox`` the workers have other options of the inbox.
         """
         retry = {"FIRST_DELAY": 0.2, "FACTOR": 1, "MAX_DELAY": 0.2, "MAX_ATTEMPTS": 3, "JITTER": 0}
         usual = {"URL": bus, "PREFIX": f"l{uuid.uuid4().hex[:6]}", "LEASE": 2, "POLL_INTERVAL": 0.02, "RETRY": retry}
@@ -65,7 +67,7 @@ class Live:
             "database": {"NAME": str(connection.settings_dict["NAME"])},
             "broker": broker,
             "results": results,
-            "koan": {"MESSAGING": messaging, "INBOX": {"LEASE": 5}},
+            "koan": {"MESSAGING": messaging, "INBOX": {"LEASE": 5, **(inbox or {})}},
         }
         self._override = override_koan(MESSAGING=messaging)
         self._override.enable()

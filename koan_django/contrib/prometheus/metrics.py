@@ -18,6 +18,10 @@ M = TypeVar("M", Counter, Histogram)
 #: value is a time series for ever. An event that is not here has none of its own.
 LABELS: Mapping[str, tuple[str, ...]] = {
     "core.job": ("job",),
+    "inbox.announced": ("service",),
+    "inbox.answered": ("service",),
+    "inbox.discover": ("service",),
+    "inbox.discovery_refused": ("where", "reason"),
     "inbox.duplicate": (),
     "inbox.unavailable": ("policy",),
     "inbox.unmarked": (),

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: More than any answer has.
 MAX_BYTES = 64 * 1024
+#: What everybody may read of a service.
+_DOCUMENT = "openapi.json"
 
 
 class Unanswered(Exception):
@@ -60,11 +62,21 @@ class Address:
 
     def ask(self, method: str, name: str, body: Mapping[str, Any] | None, *, repeated: bool) -> Answer:
         """Ask below ``v1/inbox``; raises :class:`Unanswered`. A connection that failed is not used again."""
+        content = None if body is None else json.dumps(body).encode()
+        status, text = self._exchange(method, name, content, self._headers(body is not None))
+        return Answer(status, _read(status, text), repeated)
+
+    def check(self) -> None:
+        """Raise :class:`Unanswered` unless an inbox is served there. No token is needed, and none is sent."""
+        status, text = self._exchange("GET", _DOCUMENT, None, {"Accept": "application/json"})
+        if status != http.client.OK or "openapi" not in _object(text):
+            raise Unanswered(f"it answered {status}, and not as an inbox does")
+
+    def _exchange(self, method: str, name: str, content: bytes | None, headers: dict[str, str]) -> tuple[int, bytes]:
         deadline = time.monotonic() + self.timeout
         try:
             connection = self._open = self._open or self._connection()
-            content = None if body is None else json.dumps(body).encode()
-            connection.request(method, f"{self.path}/v1/inbox/{name}", content, self._headers(body is not None))
+            connection.request(method, f"{self.path}/v1/inbox/{name}", content, headers)
             response = connection.getresponse()
             status, text = response.status, _all_of(response, deadline)
             if response.will_close:
@@ -72,7 +84,7 @@ class Address:
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise Unanswered(f"{type(error).__name__}: {redact_text(str(error))}") from None
-        return Answer(status, _read(status, text), repeated)
+        return status, text
 
     def close(self) -> None:
         """End the connection; the next question opens another."""
@@ -126,10 +138,15 @@ def _all_of(response: http.client.HTTPResponse, deadline: float) -> bytes:
 
 def _read(status: int, text: bytes) -> Mapping[str, Any]:
     """The JSON of an answer; that of an error may come from a proxy, and be anything."""
+    found = _object(text)
+    if status == http.client.OK and "status" not in found:
+        raise Unanswered("what it answered is not the inbox's: something else listens there")
+    return found
+
+
+def _object(text: bytes) -> Mapping[str, Any]:
     try:
         found = json.loads(text)
-    except ValueError:
-        found = None
-    if status == http.client.OK and not (isinstance(found, dict) and "status" in found):
-        raise Unanswered("what it answered is not the inbox's: something else listens there")
+    except (ValueError, RecursionError):
+        return {}
     return found if isinstance(found, dict) else {}

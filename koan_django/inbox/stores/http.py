@@ -15,6 +15,9 @@ from koan_django.core.redaction import redact_text, register_value
 from koan_django.core.retry import RetryPolicy
 from koan_django.core.stores import STORE_ERRORS
 from koan_django.core.templating import forget_values, has_reference, render
+from koan_django.inbox.discovery import finding
+from koan_django.inbox.discovery.finding import SCHEME
+from koan_django.inbox.discovery.options import NAME
 
 from .base import Begun, Figures, Lease, Seen, overtaken
 from .calling import Address, Answer, Unanswered, address_of
@@ -25,16 +28,21 @@ if TYPE_CHECKING:
     from koan_django.inbox.scopes import Scope
 
 _WEB = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?", re.IGNORECASE)
+_DISCOVERED = re.compile(rf"{SCHEME}({NAME.pattern})")
 #: Whoever may ask at all is told of this key, or that it is not theirs.
 _PROBE = "probe"
 #: What may be better at another attempt.
-_PASSING = frozenset({429, 500, 502, 503, 504})
+_TOO_MANY = 429
+_PASSING = frozenset({_TOO_MANY, 500, 502, 503, 504})
 _breaker = breaker("inbox.http")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpOptions:
-    """``url`` is what stands before ``v1/inbox``. Both may hold secret references, resolved with each call."""
+    """``url`` is what stands before ``v1/inbox``, or ``discover:`` and the name of a service that is looked for.
+
+    Both may hold secret references, resolved with each call.
+    """
 
     url: str = field(repr=False)
     token: str = field(repr=False)
@@ -47,12 +55,20 @@ class HttpOptions:
     )
 
     def __post_init__(self) -> None:
-        if not has_reference(self.url) and _WEB.fullmatch(self.url) is None:
-            raise ValueError("URL must be http:// or https:// with a host, and no user, query or fragment")
+        if not (has_reference(self.url) or self.service or _WEB.fullmatch(self.url)):
+            raise ValueError(
+                "URL must be http:// or https:// with a host, and no user, query or fragment, or discover:NAME"
+            )
         if not self.token:
             raise ValueError("TOKEN must not be empty")
         if not timedelta(milliseconds=100) <= self.timeout <= timedelta(seconds=60):
             raise ValueError("TIMEOUT must be between 100 ms and 60 s")
+
+    @property
+    def service(self) -> str:
+        """The name of the service that is looked for; empty where the address is known."""
+        found = _DISCOVERED.fullmatch(self.url)
+        return found[1] if found else ""
 
 
 class HttpStore:
@@ -143,13 +159,14 @@ class _Calls:
     def __init__(self, options: HttpOptions) -> None:
         self._options = options
         self._address: Address | None = None
+        #: Where a service was found.
+        self._found = ""
 
     def __enter__(self) -> _Calls:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        if self._address is not None:
-            self._address.close()
+        self._close()
 
     def get(self, key: str, expected: tuple[int, ...] = (200,)) -> Answer:
         return self._call("GET", key, None, expected)
@@ -165,7 +182,7 @@ class _Calls:
             raise StoreUnavailableError(error.what, why=error.why, fix=error.fix) from None
 
     def _attempts(self, method: str, name: str, body: Mapping[str, Any] | None, expected: tuple[int, ...]) -> Answer:
-        policy, attempt, renewed = self._options.retry, 1, False
+        policy, attempt, renewed, left = self._options.retry, 1, False, False
         while True:
             try:
                 address = self._address or self._resolved()
@@ -173,26 +190,45 @@ class _Calls:
                 if answer.status in expected:
                     return answer
                 why, passing = f"it answered {answer.status} {answer.code}".rstrip(), answer.status in _PASSING
+                fails = passing and answer.status != _TOO_MANY
                 if answer.status == 401 and not renewed:  # the token may have rotated meanwhile
-                    renewed, self._address = True, None
-                    address.close()
+                    renewed = True
+                    self._close()
                     forget_values()
                     continue
             except Unanswered as error:
-                why, passing = str(error), True
+                why, passing, fails = str(error), True, True
             attempt += 1
+            if fails and not left:
+                left = True
+                self._leave()
             if not passing or not policy.allows(attempt):
                 raise self._unavailable(why)
             time.sleep(policy.jittered(attempt).total_seconds())
 
     def _resolved(self) -> Address:
+        service = self._options.service
+        if service:
+            self._found = finding.find(service)
         try:
-            url, token = render(self._options.url), str(render(self._options.token))
+            url, token = self._found or render(self._options.url), str(render(self._options.token))
         except KoanError as error:
             raise Unanswered(redact_text(str(error))) from None
         register_value(token)
         self._address = address_of(url, token, self._options.timeout)
         return self._address
+
+    def _leave(self) -> None:
+        """A service that was found has failed: another one is looked for."""
+        if self._found:
+            finding.failed(self._options.service, self._found)
+            self._found = ""
+            self._close()
+
+    def _close(self) -> None:
+        if self._address is not None:
+            self._address.close()
+            self._address = None
 
     def _unavailable(self, why: str) -> StoreUnavailableError:
         place = self._address.place if self._address is not None else "its address"

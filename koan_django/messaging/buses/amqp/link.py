@@ -55,9 +55,11 @@ class Link:
     on, and its owner connects anew at a good moment.
     """
 
-    def __init__(self, url: str, purpose: str) -> None:
+    def __init__(self, url: str, purpose: str, patience: float | None = None) -> None:
+        """``patience`` is for who cannot wait as long as others: seconds for the connection, and for each answer."""
         self._url = url
         self._purpose = purpose
+        self._connect_seconds, self._reply_seconds = patience or CONNECT_SECONDS, patience or REPLY_SECONDS
         self._connection: Any = None
         #: When heartbeats were seen to last, and when the broker was listened to.
         self._ticked = self._heard = 0.0
@@ -107,7 +109,7 @@ class Link:
         self.stale = False
         self._watched.use(url)
         self._socket = self._connection.sock
-        self._socket.settimeout(REPLY_SECONDS)
+        self._socket.settimeout(self._reply_seconds)
         self._ahead = ReadAhead.of(self._connection)
         self._connection.on_inbound_frame = tolerant(self._connection.on_inbound_frame)
         self._polled = self._socket.fileno()
@@ -116,12 +118,12 @@ class Link:
 
     def _established(self, url: str) -> Any:
         on_alarm = {"on_blocked": self._on_blocked, "on_unblocked": self._on_unblocked}
-        return _established(url, self._purpose, **on_alarm)
+        return _established(url, self._purpose, self._connect_seconds, **on_alarm)
 
     def _rotated(self, url: str) -> None:
         """The URL has other credentials now. They are tried first: until they are good the old connection serves."""
         if self.connected:
-            _established(url, f"{self._purpose} (trial)").close()
+            _established(url, f"{self._purpose} (trial)", self._connect_seconds).close()
             self.stale = True
             self.wake()
 
@@ -232,12 +234,12 @@ class Link:
         self.blocked = False
 
 
-def _established(url: str, purpose: str, **options: Any) -> Any:
+def _established(url: str, purpose: str, seconds: float, **options: Any) -> Any:
     try:
         connection = Connection(
             url,
             heartbeat=HEARTBEAT_SECONDS,
-            connect_timeout=CONNECT_SECONDS,
+            connect_timeout=seconds,
             transport_options={
                 "client_properties": {"connection_name": f"{process.identity()}:{purpose}"},
                 "socket_settings": _socket_settings(),

@@ -66,5 +66,10 @@ class Names:
         return f"{self.prefix}..turn"
 
     @property
+    def broadcast(self) -> str:
+        """The topic exchange of what is said to whoever listens; with a dot and more, the queues of those who do."""
+        return f"{self.prefix}..broadcast"
+
+    @property
     def _section(self) -> str:
         return f".{self.section}" if self.section else ""
