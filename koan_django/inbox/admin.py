@@ -9,7 +9,8 @@ from django.db.models import Count, Q, Sum
 from django.db.models.functions import Coalesce
 from django.utils.translation import gettext_lazy as _
 
-from koan_django.core.admin.figures import Figure, Figured, Row
+from koan_django.core.admin import figures
+from koan_django.core.admin.figures import Figure, Figured, Row, up_to
 from koan_django.core.admin.kit import RecordAdmin, Styled, badge, operation
 from koan_django.core.functions import Now
 
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest
     from django.utils.safestring import SafeString
+
+
+def _suppressed(is_part: bool) -> object:
+    if is_part:
+        return _("duplicates suppressed of the last %d") % figures.MOST
+    return _("duplicates suppressed")
 
 
 @admin.register(InboxEntry)
@@ -43,22 +50,33 @@ class InboxEntryAdmin(Figured, Styled, RecordAdmin[InboxEntry]):
     actions = ("release", "forget")
 
     def figures(self) -> Iterable[Row]:
-        """What is remembered and for how long, and work whose worker has gone: its lease has ended."""
-        processing = Q(state="processing")
-        found = InboxEntry.objects.aggregate(
+        """What is remembered and for how long, and work whose worker has gone: its lease has ended.
+
+        Each figure reads some thousand rows at most, by an index: an inbox may remember millions.
+        """
+        most, entries = figures.MOST, InboxEntry.objects.order_by("-id")
+        newest = entries[:most].aggregate(
+            rows=Count("pk"),
             processed=Count("pk", filter=Q(state="processed")),
-            at_work=Count("pk", filter=processing & Q(lease_until__gt=Now())),
-            left=Count("pk", filter=processing & (Q(lease_until__isnull=True) | Q(lease_until__lte=Now()))),
             duplicates=Coalesce(Sum("duplicates"), 0),
+        )
+        is_part = newest["rows"] == most and entries[most : most + 1].exists()
+        unfinished = (
+            InboxEntry.objects.unfinished()
+            .order_by("processed_at")[: most + 1]
+            .aggregate(
+                at_work=Count("pk", filter=Q(lease_until__gt=Now())),
+                left=Count("pk", filter=Q(lease_until__isnull=True) | Q(lease_until__lte=Now())),
+            )
         )
         yield Row(
             _("Inbox"),
             (
-                Figure(_("remembered"), found["processed"]),
+                Figure(_("remembered"), up_to(most + 1) if is_part else newest["processed"]),
                 Figure(_("for"), _("%d days") % options().retention.days),
-                Figure(_("being handled"), found["at_work"]),
-                Figure(_("given up"), found["left"], "degraded" if found["left"] else ""),
-                Figure(_("duplicates suppressed"), found["duplicates"]),
+                Figure(_("being handled"), up_to(unfinished["at_work"])),
+                Figure(_("given up"), up_to(unfinished["left"]), "degraded" if unfinished["left"] else ""),
+                Figure(_suppressed(is_part), newest["duplicates"]),
             ),
         )
 

@@ -23,6 +23,10 @@ class InboxQuerySet(LeasedQuerySet["InboxEntry"]):
         """Work that is done."""
         return self.filter(state="processed")
 
+    def unfinished(self) -> InboxQuerySet:
+        """Work that somebody has begun, whether it is being done or was given up."""
+        return self.filter(state="processing", processed_at__isnull=True)
+
     def expired(self, before: datetime) -> InboxQuerySet:
         """Work that was done before ``before``, or given up: a duplicate of it is not expected any more."""
         given_up = self.free().filter(state="processing", first_seen_at__lt=before)

@@ -58,6 +58,10 @@ class OutboxQuerySet(models.QuerySet["OutboxMessage"]):
         """Messages of ``bus`` that wait, now or for later."""
         return self.filter(bus=bus, state="pending")
 
+    def parked(self, bus: str) -> OutboxQuerySet:
+        """Messages of ``bus`` that were set aside."""
+        return self.filter(bus=bus, state="parked")
+
     def within(self, lanes: Collection[int]) -> OutboxQuerySet:
         """Messages of these lanes, those of tenants with a broker of their own among them."""
         if len(lanes) == LANES:

@@ -14,9 +14,11 @@ from asgiref.sync import async_to_sync
 from django.core.management import call_command
 from django.db import transaction
 from django.test import override_settings
+from django.urls import reverse
 from django.utils import timezone
 
 from koan_django.core.exceptions import KoanError
+from koan_django.core.models import AuditEvent
 from koan_django.messaging import events, send_many, tasks
 from koan_django.messaging.buses import registry
 from koan_django.messaging.checks import check_databases
@@ -280,6 +282,38 @@ def test_events_of_another_database_are_written_once_its_transaction_has_committ
         events.record([event], of=both)
         assert not MessageEvent.objects.exists()
     assert MessageEvent.objects.get().message_id == "m1"
+
+
+def test_the_admin_shows_publishes_and_discards_what_waits_in_the_other_database(
+    both: str, use_bus: UseBus, admin_client: Any
+) -> None:
+    use_bus(AWAY)
+    with listening(OrderPlaced, group="billing"):
+        with transaction.atomic():
+            OrderPlaced(1).send()
+        with transaction.atomic(using=both):
+            for number in (2, 3):
+                OrderPlaced(number).send()
+    OutboxMessage.objects.using(both).update(state="parked", last_error="nobody receives it")
+    first, second = OutboxMessage.objects.using(both).order_by("id")
+    url = reverse("admin:koan_messaging_outboxmessage_changelist")
+    shown = admin_client.get(url).content.decode()
+    assert "main (orders)" in shown  # the figures of each outbox
+    assert first.message_id not in shown
+    assert first.message_id in admin_client.get(f"{url}?database=orders").content.decode()
+    page = reverse("admin:koan_messaging_outboxmessage_change", args=[second.pk])
+    assert second.message_id in admin_client.get(f"{page}?_changelist_filters=database%3Dorders").content.decode()
+    data = {"action": "publish", "_selected_action": first.pk}
+    admin_client.post(f"{url}?database=orders", data)
+    admin_client.post(f"{url}?database=orders", {"action": "discard", "_selected_action": second.pk, "confirmed": "1"})
+    assert list(OutboxMessage.objects.using(both).values_list("pk", "state")) == [(first.pk, "pending")]
+    assert numbers("default") == [1]
+    assert AuditEvent.objects.filter(action__in=("admin.publish", "admin.discard")).count() == 2
+
+
+def test_the_admin_asks_for_no_database_where_there_is_one(orders: str, admin_client: Any) -> None:
+    url = reverse("admin:koan_messaging_outboxmessage_changelist")
+    assert "By database" not in admin_client.get(f"{url}?database=elsewhere").content.decode()
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,18 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib import admin
 from django.contrib.auth.models import Permission, User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
+from koan_django.core.admin import figures as figures_of
 from koan_django.core.models import AuditEvent
+from koan_django.inbox.admin import InboxEntryAdmin
 from koan_django.inbox.models import InboxEntry
+from koan_django.messaging.admin.backlog import standing
 from koan_django.messaging.envelope import Envelope
 from koan_django.messaging.models import OutboxLane, OutboxMessage, OutboxRelay
 
@@ -51,6 +57,70 @@ def test_the_outbox_tells_its_lag_its_troubles_and_who_publishes_it(staff: Any) 
     assert int(told.pop("the oldest, for").removesuffix(" s")) >= 300
     del told["&nbsp;"]
     assert told == {"waiting": "2", "tried again": "1", "parked": "1", "relays": "1", "lanes held": "1"}
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many rows a figure may read here."""
+    monkeypatch.setattr(figures_of, "MOST", 20)
+    return 20
+
+
+def analyze(table: str) -> None:
+    """Let PostgreSQL know how its rows are."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(f"ANALYZE {table}")
+
+
+def rows_read(queries: CaptureQueriesContext, table: str) -> list[int]:
+    """Have PostgreSQL explain again what was asked of ``table``: how many rows of it each question reads."""
+    found: list[int] = []
+    for sql in [each["sql"] for each in queries if f'"{table}"' in each["sql"]]:
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}")
+            found.append(_most_rows(cursor.fetchone()[0][0]["Plan"]))
+    return found
+
+
+def _most_rows(plan: dict[str, Any]) -> int:
+    here = plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0) if "Relation Name" in plan else 0
+    return max([int(here), *(_most_rows(each) for each in plan.get("Plans", ()))])
+
+
+def test_the_figures_of_a_large_outbox_read_no_more_rows_than_they_may(few: int) -> None:
+    now = timezone.now()
+    waiting = [OutboxMessage.holding("main", ENVELOPE, available_at=now - timedelta(hours=1)) for _ in range(3000)]
+    parked = [OutboxMessage.holding("main", ENVELOPE, state="parked") for _ in range(300)]
+    OutboxMessage.objects.bulk_create([*waiting, *parked])
+    analyze("koan_messaging_outboxmessage")
+    with CaptureQueriesContext(connection) as queries:
+        [row] = standing()
+    told = {str(figure.label): str(figure.value) for figure in row.figures}
+    assert told["waiting"] == told["parked"] == "more than 20"
+    assert int(told["the oldest, for"].removesuffix(" s")) >= 3600
+    assert len(queries) == 4  # the backlog, what is parked, lanes, relays
+    if connection.vendor == "postgresql":
+        assert 0 < max(rows_read(queries, "koan_messaging_outboxmessage")) <= few + 1
+
+
+def test_the_figures_of_a_large_inbox_read_no_more_rows_than_they_may(few: int) -> None:
+    now = timezone.now()
+    done = [
+        InboxEntry(fingerprint=f"{n}", handler="h", key="k", state="processed", processed_at=now) for n in range(3000)
+    ]
+    begun = [InboxEntry(fingerprint=f"b{n}", handler="h", key="k", state="processing") for n in range(30)]
+    InboxEntry.objects.bulk_create([*begun, *done])
+    InboxEntry.objects.update(duplicates=1)
+    analyze("koan_inbox_inboxentry")
+    with CaptureQueriesContext(connection) as queries:
+        [row] = InboxEntryAdmin(InboxEntry, admin.site).figures()
+    told = {str(figure.label): str(figure.value) for figure in row.figures}
+    assert told["remembered"] == told["given up"] == "more than 20"
+    assert told["duplicates suppressed of the last 20"] == "20"
+    assert len(queries) == 3  # the newest, whether there are more, what is unfinished
+    if connection.vendor == "postgresql":
+        assert 0 < max(rows_read(queries, "koan_inbox_inboxentry")) <= few + 1
 
 
 def test_an_outbox_without_anything_has_no_figures(staff: Any) -> None:

@@ -6,9 +6,10 @@ import argparse
 import random
 import sys
 
-from . import ledger, messaging, outbox, partitions, publishing, replays, restarts, tenants
+from . import bloat, ledger, messaging, outbox, partitions, publishing, replays, restarts, tenants
 
 AREAS = {
+    "bloat": bloat.soak,
     "ledger": ledger.soak,
     "messaging": messaging.soak,
     "outbox": outbox.soak,

@@ -42,12 +42,13 @@ def servers() -> Iterator[tuple[Vhost, Proxy, Proxy]]:
         yield vhost, bus, broker
 
 
-def set_up(bus: str, broker: str, options: Mapping[str, Any] = MappingProxyType({})) -> None:
+def set_up(bus: str, broker: str, options: Mapping[str, Any] = MappingProxyType({}), trail: str = "all") -> None:
     """Load the project in this process, with its tables; the processes of the run get the same servers."""
     import django
     from django.core.management import call_command
 
-    stage = {"database": os.environ["KOAN_SOAK_DATABASE"], "bus": bus, "broker": broker, "options": dict(options)}
+    stage: dict[str, Any] = {"database": os.environ["KOAN_SOAK_DATABASE"], "bus": bus, "broker": broker}
+    stage |= {"options": dict(options), "trail": trail}
     os.environ["KOAN_SOAK"] = json.dumps(stage)
     django.setup()
     call_command("migrate", run_syncdb=True, verbosity=0)

@@ -5,8 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from django.utils.translation import gettext as _
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+
+#: So many rows are read for a figure and no more, however large the table is: the list is looked at often.
+MOST = 10_000
+
+
+def up_to(count: int) -> object:
+    """Return how to show a count of at most one row more than :data:`MOST`."""
+    return count if count <= MOST else _("more than %d") % MOST
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from koan_django.messaging.exceptions import MessagingError
 from koan_django.messaging.models import OutboxMessage, QueuedDelivery
 
 from .backlog import standing
+from .elsewhere import DatabaseFilter, OfDatabase
 from .envelopes import ENVELOPE_FIELDS, SHOWN, EnvelopeAdmin
 
 if TYPE_CHECKING:
@@ -24,11 +25,18 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
     from django.utils.safestring import SafeString
 
+    from koan_django.messaging.querysets import OutboxQuerySet
+
+
+def _here(row: OutboxMessage) -> OutboxQuerySet:
+    """The row, in the database that it was read from."""
+    return OutboxMessage.objects.using(row._state.db).filter(pk=row.pk)
+
 
 @admin.register(OutboxMessage)
-class OutboxMessageAdmin(Figured, Guided, EnvelopeAdmin):
+class OutboxMessageAdmin(OfDatabase, Figured, Guided, EnvelopeAdmin):
     list_display = ("message_id", "alias", "bus", "shown_state", "tries", "shown_error", "available_at", "created_at")
-    list_filter = ("state", "bus")
+    list_filter = ("state", "bus", DatabaseFilter)
     fields = (
         *ENVELOPE_FIELDS,
         ("shown_state", "tries", "last_error"),
@@ -48,14 +56,14 @@ class OutboxMessageAdmin(Figured, Guided, EnvelopeAdmin):
     @operation(permission="publish", description=_("Publish selected messages now"))
     def publish(self, request: HttpRequest, row: OutboxMessage) -> str:
         """Let the relay try at once, parked ones too."""
-        if not OutboxMessage.objects.filter(pk=row.pk).update(state="pending", available_at=Now()):
+        if not _here(row).update(state="pending", available_at=Now()):
             raise MessagingError(f"{row} was published meanwhile")
         return "due now"
 
     @operation(permission="publish", description=_("Discard selected messages"), destructive=True)
     def discard(self, request: HttpRequest, row: OutboxMessage) -> str:
         """Delete a message that was never published."""
-        if not OutboxMessage.objects.filter(pk=row.pk).delete()[0]:
+        if not _here(row).delete()[0]:
             raise MessagingError(f"{row} was published meanwhile")
         events.record([events.event("cancelled", row.bus, row.envelope(), detail=f"by {request.user}")])
         return f"discarded {row.message_id}"

@@ -42,5 +42,6 @@ class OutboxMessage(StoredEnvelope):
                 condition=models.Q(state="pending"),
                 name="koan_msg_outbox_pending",
             ),
+            models.Index(fields=["bus", "id"], condition=models.Q(state="parked"), name="koan_msg_outbox_parked"),
             models.Index(fields=["lane"], name="koan_msg_outbox_lane"),
         )

@@ -29,6 +29,7 @@ _BUS = {
 KOAN = {
     "MESSAGING": {
         "DEFAULT_BUS": "database",
+        "TRAIL": SOAK.get("trail", "all"),
         "BUSES": {
             "database": {"URL": "database://", **_BUS},
             "rabbitmq": {"URL": SOAK["bus"], **_BUS, **SOAK["options"]},
