@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 
 from django.urls import reverse
 
+from koan_django.core import facts
 from koan_django.core.overview import Line, panel
 
 from .conf import options
+from .discovery.finding import subject
+from .discovery.wanted import wanted
 from .stores import configured
 from .stores.database import DatabaseStore
 
@@ -23,6 +26,11 @@ def inbox_panel() -> Iterator[Line]:
     url = reverse("admin:koan_inbox_inboxentry_changelist") if isinstance(store, DatabaseStore) else ""
     if not url:
         yield Line("Store", options().store)
+    if name := wanted():
+        found = next(
+            (each.selection for each in facts.own() if each.subject == subject(name)), "not looked for yet here"
+        )
+        yield Line(f"Service {name}", found)
     figures = store.figures()
     if figures.processed is not None:
         yield Line("Remembered", str(figures.processed), "", url and f"{url}?state__exact=processed")

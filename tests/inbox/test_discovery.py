@@ -15,23 +15,28 @@ from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 from amqp.basic_message import Message
 from django.core import checks
 from django.core.management import CommandError, call_command
 from django.db import connection
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from koan_django import inbox
-from koan_django.core import breaker, doctor, facts, health
+from koan_django.core import breaker, doctor, facts, health, rotation
+from koan_django.core.context import new_id
 from koan_django.core.exceptions import StoreUnavailableError
 from koan_django.core.models import HealthFact
 from koan_django.core.retry import RetryPolicy
 from koan_django.core.telemetry import Event, subscribe
 from koan_django.inbox.conf import options
-from koan_django.inbox.discovery import announcing, asking, bus, finding, signing, statements
+from koan_django.inbox.discovery import announcing, asking, bus, examinations, finding, signing, statements
 from koan_django.inbox.discovery.announcing import Announcer
 from koan_django.inbox.discovery.options import AnnounceOptions
+from koan_django.inbox.discovery.refusals import RefusedError
 from koan_django.inbox.discovery.statements import Ping, Service
 from koan_django.inbox.exceptions import ServiceConflictError, ServiceNotFoundError
 from koan_django.inbox.models import InboxEntry
@@ -39,6 +44,7 @@ from koan_django.inbox.scopes import Scope
 from koan_django.inbox.service import limits
 from koan_django.inbox.stores.http import HttpOptions, HttpStore
 from koan_django.testing import override_koan, static_secrets
+from tests.messaging.test_rotation import Users, url_of
 from tests.messaging.wire import Wire, wired
 from tests.services.fixtures import StartProcess
 from tests.services.process import Process
@@ -64,7 +70,8 @@ NOWHERE = "amqp://guest:wrong-pa55@127.0.0.1:1/"
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Announcers lose no time; what other tests have left behind is gone."""
-    for name, seconds in {"LOOK": 0.05, "PAUSE": 0.1, "CHECK": 0.2, "FRESH": 0.0, "CONFLICT": 0.3}.items():
+    often = {"LOOK": 0.05, "PAUSE": 0.1, "CHECK": 0.2, "FRESH": 0.0, "CONFLICT": 0.3, "TAKEOVER": 0.3}
+    for name, seconds in often.items():
         monkeypatch.setattr(announcing, f"{name}_SECONDS", seconds)
     monkeypatch.setattr(announcing, "OTHERS_TIMEOUT", timedelta(milliseconds=500))
     limits._buckets.clear()
@@ -92,6 +99,19 @@ def meeting(
 @pytest.fixture
 def here(vhost: Vhost) -> Iterator[None]:
     with meeting(vhost.url):
+        yield
+
+
+@pytest.fixture(name="users")
+def users_of_the_broker(vhost: Vhost) -> Iterator[Users]:
+    made = Users(vhost)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def here_without_broker() -> Iterator[None]:
+    with meeting(NOWHERE):
         yield
 
 
@@ -307,7 +327,7 @@ def test_services_that_meet_while_they_run_say_so_until_one_is_gone(here: None, 
 def listener(wire: Wire) -> str:
     """A queue of a stranger who hears every question."""
     wire.channel.exchange_declare("koan..broadcast", "topic", durable=True, auto_delete=False)
-    queue = wire.queue("stranger")
+    queue = wire.queue(f"stranger-{new_id()}")
     wire.channel.queue_bind(queue, "koan..broadcast", "ping.#")
     return queue
 
@@ -419,6 +439,37 @@ def test_whatever_is_not_an_answer_to_this_question_is_left_out_counted_and_not_
     assert "visible-trap" not in caplog.text
 
 
+@pytest.mark.parametrize("seconds", [-20, 20])
+def test_clocks_may_be_a_little_apart(here: None, seconds: float) -> None:
+    said = _signed(**_later(seconds))("n")
+    assert statements.read_service(said, "shop", "n", [KEY.encode()]).url == "http://10.0.0.7"
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20), lambda inner: st.lists(inner)
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from([*json.loads(honest("n")), "answerTo"]), _VALUES, max_size=4)
+    | st.dictionaries(st.just("url"), st.from_regex(r"https?://[^ ]{0,30}"), min_size=1)
+)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_a_holder_of_the_key_says_is_a_service_or_refused(
+    here_without_broker: None, said: dict[str, Any]
+) -> None:
+    try:
+        content = json.dumps(json.loads(honest("n")) | said).encode()
+        found = statements.read_service(signing.signed(content, KEY.encode()), "shop", "n", [KEY.encode()])
+    except RefusedError:
+        return
+    assert (found.name, type(found.priority), type(found.protocol)) == ("shop", int, int)
+    place = urlsplit(found.url)
+    assert place.scheme in ("http", "https")
+    assert place.hostname
+    assert place.username is None
+
+
 def test_a_flood_that_is_not_believed_takes_no_more_than_the_time_to_look(vhost: Vhost) -> None:
     with meeting(vhost.url, TIMEOUT=1), wired(vhost.url) as wire:
         heard = listener(wire)
@@ -483,9 +534,18 @@ def test_health_tells_that_somebody_says_what_is_not_believed(vhost: Vhost, url:
 # the broker goes away
 
 
-def test_a_service_is_found_again_after_the_broker_has_crashed(own_rabbitmq: RabbitMQ, url: str) -> None:
-    with meeting(own_rabbitmq.url), announced(url) as announcer:
+def test_a_service_is_found_again_after_the_broker_has_crashed_and_the_one_that_was_silent_is_silent_still(
+    own_rabbitmq: RabbitMQ, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announcing, "BEGINNING_SECONDS", 0.0)
+    monkeypatch.setattr(announcing, "TAKEOVER_SECONDS", 30.0)
+    with (
+        meeting(own_rabbitmq.url),
+        announced(url, store="one") as announcer,
+        announced(under_another_name(url), store="two", wait=False) as silent,
+    ):
         assert finding.find("shop") == url
+        wait_until(lambda: "several inbox services" in silent.trouble, 30, "the second one to see the first")
         own_rabbitmq.kill()
         try:
             wait_until(lambda: announcer.trouble, 60, "the crash to be noticed")
@@ -493,6 +553,34 @@ def test_a_service_is_found_again_after_the_broker_has_crashed(own_rabbitmq: Rab
             own_rabbitmq.revive()
         wait_until(lambda: not announcer.trouble, 60, "the service to be announced again")
         finding.forget()
+        assert finding.find("shop") == url
+        wait_until(lambda: "several inbox services" in silent.trouble, 30, "the second one to see it again")
+
+
+def test_credentials_that_rotate_do_not_make_a_service_silent(vhost: Vhost, url: str, users: Users) -> None:
+    users.set("app", "f1rst-pa55")
+    place = url_of(vhost, f"{users.name('app')}:{{{{secret:broker-password}}}}")
+    with (
+        static_secrets(SECRETS | {"broker-password": "f1rst-pa55"}),
+        meeting(place),
+        counting("inbox.announced") as events,
+        announced(url),
+    ):
+        assert finding.find("shop") == url
+        users.set("app", "sec0nd-pa55")
+        with static_secrets(SECRETS | {"broker-password": "sec0nd-pa55"}):
+            rotation.announce(["broker-password"])
+            wait_until(lambda: len(events) == 2, 30, "the service to connect with the new ones, and announce anew")
+            finding.forget()
+            assert finding.find("shop") == url
+
+
+def test_a_user_who_may_nothing_else_takes_part(vhost: Vhost, url: str, users: Users) -> None:
+    users.set("app", "a-pa55w0rd")
+    ours = "^koan\\.\\.broadcast"
+    allowed = {"configure": ours, "read": ours, "write": rf"{ours}|^amq\.default$"}
+    vhost.broker.api("PUT", f"permissions/{vhost.name}/{users.name('app')}", allowed)
+    with meeting(url_of(vhost, f"{users.name('app')}:a-pa55w0rd")), announced(url):
         assert finding.find("shop") == url
 
 
@@ -523,6 +611,7 @@ SHOP = {"NAME": "shop", "URL": "http://inbox:8080"}
         ({"ANNOUNCE": {**SHOP, "URL": "http://user:visible-trap@inbox"}}, "URL must have no user"),
         ({"ANNOUNCE": {**SHOP, "STORE": "a b"}}, "STORE must be letters"),
         ({"ANNOUNCE": {**SHOP, "PRIORITY": 1001}}, "PRIORITY must be"),
+        ({"ANNOUNCE": SHOP, "HOSTS": ["other"]}, "URL of ANNOUNCE is at none of HOSTS"),
         ({"ANNOUNCE": {"NAME": "shop"}}, "['URL']: is required"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -580,14 +669,19 @@ def test_the_doctor_asks_the_bus(vhost: Vhost, url: str) -> None:
         nobody = {each.name: each for each in doctor.examine()}["inbox.service.shop"]
         assert (nobody.status, "announces this name" in nobody.remedy) == ("unhealthy", True)
     with meeting(vhost.url, ANNOUNCE={"NAME": "shop", "URL": url}, TIMEOUT=0.5):
-        silent = {each.name: each for each in doctor.examine()}["inbox.announced.shop"]
-        assert (silent.status, "koan_inbox_announce" in silent.remedy) == ("unhealthy", True)
+        (silent,) = examinations.services()
+        assert (silent.name, silent.status) == ("inbox.announced.shop", "unhealthy")
+        assert "koan_inbox_announce" in silent.remedy
         with announced(url):
-            said = {each.name: each for each in doctor.examine()}["inbox.announced.shop"]
+            (said,) = examinations.services()
             assert said.status == "healthy"
-    with meeting(vhost.url, "http", http), lying(url):
-        well = {each.name: each for each in doctor.examine()}["inbox.service.shop"]
-        assert (well.status, url in well.message) == ("healthy", True)
+    with meeting(vhost.url, "http", http), lying(url, store="one"), lying(url + "/2", store="one"):
+        (well,) = examinations.services()
+        assert (well.name, well.status) == ("inbox.service.shop", "healthy")
+        assert f"{url} (store one" in well.message
+        assert f"also {url}/2" in well.message
+    with meeting(vhost.url), override_koan(MESSAGING={"BUSES": {"main": {"URL": vhost.url}}}):
+        assert list(examinations.services()) == []  # who does neither needs none
 
 
 PROGRAM = """

@@ -51,6 +51,8 @@ def test_handlers_use_the_service_that_they_find_and_another_one_when_it_is_kill
             wire.publish(f"{prefix}.work", copy.body.encode(), **copy.properties)
         wait_until(lambda: duplicates(redis, f"{prefix}-inbox") == 60, 60, "all of them to be known")
     live.once(60)
+    assert other.process.stop(signal.SIGTERM) == 0
+    assert KEY not in best.process.output + other.process.output
     assert not InboxEntry.objects.exists()
 
 

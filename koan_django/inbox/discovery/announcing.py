@@ -47,6 +47,8 @@ CHECK_TIMEOUT = timedelta(seconds=1)
 #: How long to wait for others of the same name, and how often to look whether one that remembers apart is still there.
 OTHERS_TIMEOUT = timedelta(seconds=1)
 CONFLICT_SECONDS = 30.0
+#: Who has stayed silent for another takes over when that was not heard for so long: it may be reconnecting.
+TAKEOVER_SECONDS = 10.0
 
 
 class Announcer(DatabaseThread):
@@ -59,6 +61,9 @@ class Announcer(DatabaseThread):
         self.service = Service(announce.name, announce.url, store, instance, priority=announce.priority)
         self.trouble = "it has just begun"
         self._began_at = time.monotonic()
+        #: Whether others come first, and until when this one is silent for another.
+        self._looks_first = True
+        self._silent_until = 0.0
         self._conflict = ""
         self._conflict_until = self._checked_at = 0.0
         self._refusals = Refusals("announcing")
@@ -68,6 +73,8 @@ class Announcer(DatabaseThread):
             try:
                 self._serve()
             except KoanError as error:
+                if isinstance(error, ServiceConflictError) or self._silent_until:
+                    self._silent_until = time.monotonic() + TAKEOVER_SECONDS
                 self._tell(redact_text(str(error)))
             except Exception as error:  # the next attempt may do better
                 logger.exception("The announcer failed")
@@ -87,12 +94,17 @@ class Announcer(DatabaseThread):
     def _serve(self) -> None:
         """Answer until the service or the broker is away, or this is to end."""
         if not self._is_there(0):
+            self._looks_first = True
             return
-        self._look_for_others()
+        if self._looks_first:
+            self._look_for_others()
+            if time.monotonic() < self._silent_until:
+                return
         room = bus.broadcast("announcer", PATIENCE_SECONDS)
         try:
             room.open([bus.pings(self.service.name), bus.announcements(self.service.name)])
             self._announce(room)
+            self._looks_first, self._silent_until = False, 0.0
             self._tell("")
             while not (self.stopping.is_set() or room.is_stale) and self._is_there(CHECK_SECONDS):
                 for heard in room.listen(LOOK_SECONDS):

@@ -85,10 +85,10 @@ def _look(name: str) -> _Kept:
         with span("inbox.discover", service=name):
             selection = select(name, asking.ask(name), _failed.pop(name, ""))
     except StoreUnavailableError as error:
-        facts.forget(_subject(name))
+        facts.forget(subject(name))
         return _Kept(clock.monotonic() + VAIN_SECONDS, error=error)
     except KoanError as error:  # of the bus, or of the secrets
-        facts.forget(_subject(name))
+        facts.forget(subject(name))
         text = redact_text(str(error))
         unavailable = StoreUnavailableError(f"the inbox service {name!r} cannot be looked for", why=text)
         return _Kept(clock.monotonic() + VAIN_SECONDS, error=unavailable)
@@ -104,10 +104,11 @@ def _record(name: str, selection: Selection) -> None:
         return f"protocol {service.protocol}, priority {service.priority}, announced by {service.instance}"
 
     others = tuple(Alternative(each.url, standing(each)) for each in selection.others)
-    facts.record(Fact(_subject(name), selection.service.url, standing(selection.service), others))
+    facts.record(Fact(subject(name), selection.service.url, standing(selection.service), others))
 
 
-def _subject(name: str) -> str:
+def subject(name: str) -> str:
+    """Return the subject of the fact that says which service was found."""
     return f"inbox.service.{name}"
 
 

@@ -72,6 +72,11 @@ class DiscoveryOptions:
             raise ValueError(f"KEYS must be at most {MOST_KEYS}: each is tried on whatever is heard")
         if any(not has_reference(key) and len(key) < KEY_LENGTH for key in self.keys):
             raise ValueError(f"KEYS must have at least {KEY_LENGTH} characters each")
+        if self.announce is not None:
+            try:
+                checked(self.announce.url, self.hosts)
+            except AddressError as error:
+                raise ValueError(f"URL of ANNOUNCE {error}") from None
         if self.tenant and not tenant.is_valid(self.tenant):
             raise ValueError(f"TENANT: {shown(self.tenant)} can be no tenant's name")
         if not timedelta(milliseconds=500) <= self.timeout <= timedelta(seconds=30):
