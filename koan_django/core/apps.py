@@ -18,10 +18,10 @@ class CoreConfig(KoanAppConfig):
         # Some of these register themselves.
         from . import boot, breaker, checks, choices, examinations, panels, probes, tasks, telemetry  # noqa: F401
         from .audit import counting, trail  # noqa: F401  # the trail registers itself
-        from .logs import log_event
+        from .logs import is_logged, log_event
 
         super().ready()
         checks.register_all()
-        telemetry.subscribe(log_event)
+        telemetry.subscribe(log_event, wants=is_logged)
         counting.connect()
         request_started.connect(boot.visit, dispatch_uid="koan_django.core.boot")

@@ -12,7 +12,7 @@ from .redaction import redact, redact_text
 from .texts import one_line
 
 if TYPE_CHECKING:
-    from .telemetry import Event
+    from .telemetry import Event, Phase
 
 
 #: What every record has, and the two names that ContextFilter adds.
@@ -49,17 +49,22 @@ class RedactionFilter(logging.Filter):
         return True
 
 
+def _level_of(phase: Phase) -> int:
+    return _LEVELS.get(phase, logging.INFO)
+
+
 @cache
 def _logger_of(name: str) -> logging.Logger:
     return logging.getLogger(f"koan_django.{name.partition('.')[0]}")
 
 
+def is_logged(name: str, phase: Phase) -> bool:
+    """Whether the logger of the app that ``name`` begins with writes events of this phase."""
+    return _logger_of(name).isEnabledFor(_level_of(phase))
+
+
 def log_event(event: Event) -> None:
     """Write ``event`` to the logger of its app: a failure as a warning, an end as info, a start as debug."""
-    level = _LEVELS.get(event.phase, logging.INFO)
-    logger = _logger_of(event.name)
-    if not logger.isEnabledFor(level):
-        return
     words = [f"{key}={one_line(redact(value, key))}" for key, value in event.metadata.items()]
     if event.duration is not None:
         words.append(f"duration_ms={event.duration * 1000:.1f}")
@@ -68,4 +73,4 @@ def log_event(event: Event) -> None:
         hint = hints.explain(event.error)
         if hint is not None:
             words.append(f"hint={hint.advice()}")
-    logger.log(level, "%s %s %s", event.name, event.phase, " ".join(words))
+    _logger_of(event.name).log(_level_of(event.phase), "%s %s %s", event.name, event.phase, " ".join(words))

@@ -9,15 +9,16 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    Phase = Literal["start", "stop", "exception", "fact"]
     Subscriber = Callable[["Event"], None]
+    Wants = Callable[[str, Phase], bool]
 
 logger = logging.getLogger(__name__)
-_subscribers: list[tuple[str, Subscriber]] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,28 +26,49 @@ class Event:
     """Something that happened. ``duration`` is in seconds and set on ``stop`` and ``exception`` only."""
 
     name: str
-    phase: Literal["start", "stop", "exception", "fact"]
+    phase: Phase
     metadata: dict[str, Any] = field(default_factory=dict)
     duration: float | None = None
     error: BaseException | None = None
 
 
-def subscribe(subscriber: Subscriber, prefix: str = "") -> Callable[[], None]:
-    """Call ``subscriber`` for each event whose name begins with ``prefix``; return a function that ends it."""
-    entry = (prefix, subscriber)
-    _subscribers.append(entry)
+class _Subscription(NamedTuple):
+    prefix: str
+    subscriber: Subscriber
+    wants: Wants | None
+
+
+_subscriptions: list[_Subscription] = []
+#: Those that hear a name. Names are few, and asked for with each message. It is replaced, not cleared: whoever fills
+#: the old one at that moment does no harm.
+_by_name: dict[str, tuple[_Subscription, ...]] = {}
+
+
+def subscribe(subscriber: Subscriber, prefix: str = "", *, wants: Wants | None = None) -> Callable[[], None]:
+    """Call ``subscriber`` for each event whose name begins with ``prefix``; return a function that ends it.
+
+    ``wants`` is asked with the name and the phase first: an event that nobody wants is not made.
+    """
+    entry = _Subscription(prefix, subscriber, wants)
+    _subscriptions.append(entry)
+    _forget_who_hears()
 
     def unsubscribe() -> None:
-        if entry in _subscribers:
-            _subscribers.remove(entry)
+        if entry in _subscriptions:
+            _subscriptions.remove(entry)
+            _forget_who_hears()
 
     return unsubscribe
 
 
+def _forget_who_hears() -> None:
+    global _by_name
+    _by_name = {}
+
+
 def emit(name: str, **metadata: Any) -> None:
     """Emit a single fact."""
-    if _subscribers:
-        _publish(Event(name, "fact", metadata))
+    _publish(name, "fact", metadata)
 
 
 class span:  # noqa: N801  # it is used like a function
@@ -63,21 +85,33 @@ class span:  # noqa: N801  # it is used like a function
         self._began = 0.0
 
     def __enter__(self) -> dict[str, Any]:
-        if _subscribers:
-            _publish(Event(self._name, "start", dict(self._metadata)))
-            self._began = time.perf_counter()
+        _publish(self._name, "start", self._metadata)
+        self._began = time.perf_counter()
         return self._metadata
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if self._began:
-            duration = time.perf_counter() - self._began
-            _publish(Event(self._name, "stop" if error is None else "exception", self._metadata, duration, error))
+        duration = time.perf_counter() - self._began
+        _publish(self._name, "stop" if error is None else "exception", self._metadata, duration, error)
 
 
-def _publish(event: Event) -> None:
-    for prefix, subscriber in tuple(_subscribers):
-        if event.name.startswith(prefix):
-            try:
-                subscriber(event)
-            except Exception:
-                logger.exception("A subscriber of %s failed; the work goes on", event.name)
+def _publish(
+    name: str,
+    phase: Phase,
+    metadata: dict[str, Any],
+    duration: float | None = None,
+    error: BaseException | None = None,
+) -> None:
+    known = _by_name
+    heard = known.get(name)
+    if heard is None:
+        heard = known[name] = tuple(each for each in _subscriptions if name.startswith(each.prefix))
+    event: Event | None = None
+    for _, subscriber, wants in heard:
+        try:
+            if wants is not None and not wants(name, phase):
+                continue
+            # Of a start a copy: the block may add to its metadata.
+            event = event or Event(name, phase, dict(metadata) if phase == "start" else metadata, duration, error)
+            subscriber(event)
+        except Exception:
+            logger.exception("A subscriber of %s failed; the work goes on", name)

@@ -55,6 +55,25 @@ class TestEvents:
         emit("core.test")
         assert (len(events), len(others)) == (2, 1)
 
+    def test_an_event_that_nobody_wants_is_not_made(self, events: list[Event]) -> None:
+        asked: list[tuple[str, str]] = []
+        ends: list[Event] = []
+
+        def only_ends(name: str, phase: str) -> bool:
+            asked.append((name, phase))
+            return phase == "stop"
+
+        end = subscribe(ends.append, "core.test", wants=only_ends)
+        try:
+            with span("core.test", a=1):
+                pass
+        finally:
+            end()
+        emit("core.test")
+        assert asked == [("core.test", "start"), ("core.test", "stop")]
+        assert [event.phase for event in ends] == ["stop"]
+        assert [event.phase for event in events] == ["start", "stop", "fact"]
+
     def test_a_subscriber_that_fails_is_logged_and_disturbs_nobody(
         self, events: list[Event], caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -105,8 +124,10 @@ class TestLogs:
                 raise AssertionError("it was formatted")
 
         with caplog.at_level(logging.WARNING, "koan_django.core"):
-            log_event(Event("core.x", "start", {"a": Dear()}))
-        assert caplog.records == []
+            emit("core.x", a=Dear())
+        with caplog.at_level(logging.INFO, "koan_django.core"):
+            emit("core.x", a=1)
+        assert [record.getMessage() for record in caplog.records] == ["core.x fact a=1"]
 
     def test_a_record_gets_its_context(self) -> None:
         record = logging.makeLogRecord({})
