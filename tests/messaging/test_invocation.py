@@ -17,6 +17,7 @@ from django.db import DataError, IntegrityError, OperationalError, ProgrammingEr
 
 from koan_django.core.exceptions import LeaseLostError, PermanentError, TransientError
 from koan_django.core.redaction import forget_value, register_value
+from koan_django.core.telemetry import subscribe
 from koan_django.inbox.models import InboxEntry
 from koan_django.messaging import Context, handler, handlers
 from koan_django.messaging.dead.deadletters import dead_letter
@@ -247,6 +248,18 @@ def test_an_atomic_handler_runs_in_a_transaction_and_another_does_not() -> None:
     with listening(OrderPlaced, look, group="billing", atomic=False):
         handle("main", "billing", [delivery(2)])
     assert inside == [True, False]
+
+
+def test_the_end_of_a_call_is_told_once_it_is_committed() -> None:
+    """Whoever hears of it may take its time, which no row is locked for."""
+    told: list[tuple[str, bool]] = []
+    end = subscribe(lambda event: told.append((event.phase, connection.in_atomic_block)), "messaging.handle")
+    try:
+        with listening(OrderPlaced, write, group="billing"):
+            assert outcomes(delivery()) == ["handled"]
+    finally:
+        end()
+    assert told == [("start", False), ("stop", False)]
 
 
 def test_a_handler_that_breaks_its_transaction_has_not_handled_the_message() -> None:

@@ -184,7 +184,8 @@ def _attempt(run: _Run) -> dict[int, Verdict]:
     handler = run.handler
     call = Call(run.bus, run.group, handler, tuple(piece.delivery for piece in run.pieces))
     context = call.deliveries[0].envelope.context()
-    with restore(context), _scope(handler), span("messaging.handle", **_metadata(call)) as outcome:
+    # The span is around the transaction: whoever hears of its end must find it committed, and no locks held meanwhile.
+    with restore(context), span("messaging.handle", **_metadata(call)) as outcome, _scope(handler):
         began = time.perf_counter()
         with applied(call) as kept:
             fresh = run.pieces if kept is call else _kept(run.pieces, kept)
