@@ -35,6 +35,8 @@ CALLS = 8
 _inherited: list[DatabaseThread] = []
 _threads: weakref.WeakSet[DatabaseThread] = weakref.WeakSet()
 _forking: list[DatabaseThread] = []
+#: One fork after the other: two would take each other's turns for their own.
+_fork = threading.RLock()
 
 
 class DatabaseThread(threading.Thread):
@@ -119,6 +121,7 @@ def _calls_of(frame: FrameType | None) -> Iterator[tuple[str, int]]:
 
 def _before() -> None:
     global _forking
+    _fork.acquire()
     _forking = list(_threads)  # one that is made meanwhile has nothing open
     for thread in _forking:
         thread.before_fork()
@@ -127,9 +130,11 @@ def _before() -> None:
 def _in_parent() -> None:
     for thread in _forking:
         thread.after_fork()
+    _fork.release()
 
 
 def _in_child() -> None:
+    _fork.release()  # the thread that forked is the one that runs here
     _inherited.extend(_threads)
     _threads.clear()  # none of them runs here
 

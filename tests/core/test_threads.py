@@ -13,6 +13,7 @@ from django.db import connection
 from koan_django.core import threads
 from koan_django.core.models import Lease
 from koan_django.core.threads import DatabaseThread
+from tests.services.waiting import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
 
@@ -103,3 +104,26 @@ def test_a_fork_does_not_touch_the_connection_of_a_turn_that_lasts(monkeypatch: 
     holding.join(10)
     assert holding.after == 1
     assert not holding._turn.locked()
+
+
+def test_two_threads_that_fork_at_once_leave_the_turns_of_the_others_free() -> None:
+    Lease.objects.create(name="x")
+    connection.close()
+    polling, codes = Polling(), []
+
+    def go_on_forking() -> None:
+        codes.extend(fork(lambda: fork(lambda: None)) for _ in range(20))
+
+    forking = [threading.Thread(target=go_on_forking) for _ in range(3)]
+    polling.start()
+    try:
+        for thread in forking:
+            thread.start()
+        for thread in forking:
+            thread.join(30)
+        before = polling.reads
+        assert wait_until(lambda: polling.reads > before + 5, 10, "the thread to have turns")
+    finally:
+        polling.stop(10)
+    assert codes == [0] * 60
+    assert polling.failures == []
