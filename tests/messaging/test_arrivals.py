@@ -15,11 +15,11 @@ from hypothesis import strategies as some
 from koan_django.messaging import send_many
 from koan_django.messaging.buses.amqp.arrivals import Ack, Delivery, read
 from koan_django.messaging.buses.amqp.link import Link
-from koan_django.messaging.buses.amqp.properties import from_amqp, to_amqp
+from koan_django.messaging.buses.amqp.properties import from_amqp
 from koan_django.messaging.envelope import Envelope
 from tests.messaging.conftest import UseBus, running
 from tests.messaging.shop import OrderPlaced, listening
-from tests.messaging.test_frames import FRAME_MAX, Recorder, properties, shorts
+from tests.messaging.test_frames import FRAME_MAX, Recorder, as_amqp, properties, shorts
 from tests.services.rabbitmq import Vhost
 from tests.services.waiting import wait_until
 
@@ -75,7 +75,7 @@ def test_what_is_read_is_what_py_amqp_reads(
 def ours(body: bytes = b'{"a": 1}') -> bytes:
     headers = {"koan-sent-at": "2026-01-01T00:00:00+00:00", "x": "ü", "koan-correlation": "c"}
     envelope = Envelope("m1", "order.placed", 2, body, headers, "order.placed.p", attempt=2, priority=1)
-    return delivered(1, 7, "order.placed.p", to_amqp(envelope))
+    return delivered(1, 7, "order.placed.p", as_amqp(envelope))
 
 
 def test_a_message_of_ours_takes_the_short_way() -> None:

@@ -20,7 +20,6 @@ import pytest
 from koan_django.messaging.buses.amqp import link as links
 from koan_django.messaging.buses.amqp import publisher as publishers
 from koan_django.messaging.buses.amqp.names import Names
-from koan_django.messaging.buses.amqp.properties import to_amqp
 from koan_django.messaging.buses.amqp.publisher import Publisher
 from koan_django.messaging.conf import BusOptions
 from koan_django.messaging.envelope import Envelope
@@ -33,9 +32,10 @@ FULL = {"x-max-length": 1, "x-overflow": "reject-publish"}
 numbers = iter(range(10**9))
 
 
-def message(identifier: str = "", **headers: str) -> Any:
+def message(exchange: str, key: str, identifier: str = "", **headers: str) -> Any:
     number = next(numbers)
-    return to_amqp(Envelope(identifier or f"m{number}", "order.placed", 1, b"%d" % number, headers, "order.placed.p"))
+    body = b"%d" % number
+    return exchange, key, Envelope(identifier or f"m{number}", "order.placed", 1, body, headers, "order.placed.p"), {}
 
 
 def envelope(identifier: str, group: str = "billing") -> Envelope:
@@ -56,7 +56,7 @@ def no_false_success(publisher: Publisher, proxy: Proxy, wire: Wire, count: int)
         batch, waiting = waiting[:100], waiting[100:]
         if stalled is not None:
             stalled.start()
-        outcomes = publisher.publish([("", queue, message(identifier)) for queue, identifier in batch])
+        outcomes = publisher.publish([message("", queue, identifier) for queue, identifier in batch])
         if stalled is not None:
             stalled.join()
             proxy.resume()
@@ -103,7 +103,7 @@ def make(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...
 
 
 def states(publisher: Publisher, *addresses: tuple[str, str]) -> list[str]:
-    return [outcome.state for outcome in publisher.publish([(*address, message()) for address in addresses])]
+    return [outcome.state for outcome in publisher.publish([message(*address) for address in addresses])]
 
 
 def answers(publisher: Publisher, *addresses: tuple[str, str]) -> list[str]:
@@ -170,7 +170,7 @@ def test_one_message_on_its_way_to_two_groups_gets_a_verdict_for_each(publisher:
     """They share their id, and one group's queue is not there."""
     good = wire.queue("good")
     for _ in range(20):
-        twice = [("", good, message("same")), ("", "missing", message("same")), ("", good, message("same"))]
+        twice = [message("", queue, "same") for queue in (good, "missing", good)]
         assert [outcome.state for outcome in publisher.publish(twice)] == ["confirmed", "returned", "confirmed"]
     assert wire.depth(good) == 40
 
@@ -341,7 +341,7 @@ def test_headers_that_no_frame_holds_are_refused_and_harm_no_other(publisher: Pu
     good = wire.queue("good")
     connection = None
     for header in ({"big": "x" * 200_000}, {"x" * 300: "a name too long"}):
-        batch = [("", good, message()), ("", good, message(**header)), ("", good, message())]
+        batch = [message("", good), message("", good, **header), message("", good)]
         outcomes = publisher.publish(batch)
         assert [outcome.state for outcome in outcomes] == ["confirmed", "impossible", "confirmed"]
         assert connection in (None, publisher._link._connection)  # it was not lost over it

@@ -170,7 +170,9 @@ class BrokerBus(Bus):
         return admitted
 
     def _answered(self, permit: Permit, outcomes: Sequence[Outcome]) -> None:
-        silent = next((outcome for outcome in outcomes if outcome.state in _SILENT), None)
+        silent = (
+            None if _confirmed(outcomes) else next((outcome for outcome in outcomes if outcome.state in _SILENT), None)
+        )
         if silent is None:
             self.breaker.conclude(permit)
         else:
@@ -195,7 +197,7 @@ class BrokerBus(Bus):
 
         What can reach nobody has an error in the place of a receipt. With ``callers`` each message has its own.
         """
-        if self._is_known and self._told is None and all(outcome is CONFIRMED for outcome in outcomes):
+        if self._is_known and self._told is None and _confirmed(outcomes):
             self._note(envelopes)
             return [Receipt(each.id, "published", self.alias) for each in envelopes]
         self._tell(next((outcome.reason for outcome in outcomes if outcome.state == "unsent"), ""))
@@ -252,6 +254,11 @@ class BrokerBus(Bus):
             why=f"{outcome.reason}: nobody has bound one",
             fix=f"Start a worker whose handlers receive it: it declares the queues.{others}",
         )
+
+
+def _confirmed(outcomes: Sequence[Outcome]) -> bool:
+    """Whether all are; counted, since that takes no step of Python's for each."""
+    return outcomes.count(CONFIRMED) == len(outcomes)
 
 
 def _receipt(verdict: Receipt | MessagingError) -> Receipt:

@@ -29,9 +29,17 @@ if TYPE_CHECKING:
 
     from koan_django.messaging.buses.base import Due
     from koan_django.messaging.messages import Message
+    from koan_django.messaging.meta import MessageOptions
 
 #: For all headers of a message. They travel in one frame, beside the reason of a dead letter.
 HEADER_BYTES = 32_768
+#: What travels of the context, and in which header.
+_OF_CONTEXT = (
+    (wire.CAUSATION, causation),
+    (wire.TENANT, tenant),
+    (wire.TRACEPARENT, traceparent),
+    (wire.TRACESTATE, tracestate),
+)
 
 
 def send(
@@ -149,7 +157,7 @@ def wrap(
         )
     partition = None if key is None else partition_of(key, chosen.partitions)
     identifier = identifier or new_id()
-    headers = _headers(message, correlation_id or correlation.current() or identifier, key)
+    headers = _headers(message, meta, correlation_id or correlation.current() or identifier, key)
     if chosen.cloudevents:
         headers |= cloudevents.attributes(identifier, meta.alias, headers)
     return Envelope(
@@ -164,23 +172,23 @@ def wrap(
     )
 
 
-def _headers(message: Message, correlation_id: str, key: str | None) -> dict[str, str]:
-    meta = type(message)._meta
-    found = {
-        **meta.headers(message),
-        wire.SENT_AT: timezone.now().isoformat(),
-        wire.CORRELATION: correlation_id,
-        wire.CAUSATION: causation.current(),
-        wire.TENANT: tenant.current(),
-        wire.TRACEPARENT: traceparent.current(),
-        wire.TRACESTATE: tracestate.current(),
-        wire.BAGGAGE: baggage.current() if options().propagate_baggage else None,
-        wire.IDEMPOTENCY_KEY: meta.idempotency_key(message),
-        wire.PARTITION_KEY: key,
-    }
-    headers = {name: value for name, value in found.items() if value is not None}
+def _headers(message: Message, meta: MessageOptions, correlation_id: str, key: str | None) -> dict[str, str]:
+    """Return the headers of ``message``. Its own come first, and none of them has a name of ours."""
+    headers = meta.headers(message) if meta.header_fields else {}
+    headers[wire.SENT_AT] = timezone.now().isoformat()
+    headers[wire.CORRELATION] = correlation_id
+    for name, value in _OF_CONTEXT:
+        found = value.current()
+        if found is not None:
+            headers[name] = found
+    if options().propagate_baggage and (carried := baggage.current()) is not None:
+        headers[wire.BAGGAGE] = carried
+    if (identity := meta.idempotency_key(message)) is not None:
+        headers[wire.IDEMPOTENCY_KEY] = identity
+    if key is not None:
+        headers[wire.PARTITION_KEY] = key
     whole = "".join(headers.values())
-    size = len(whole.encode())
+    size = len(whole) if whole.isascii() else len(whole.encode())
     if size > HEADER_BYTES or "\x00" in whole:
         raise ValueError(
             f"the keys and header fields of this {type(message).__name__} cannot travel: they take {size} bytes of"

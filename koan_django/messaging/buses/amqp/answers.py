@@ -9,9 +9,12 @@ from koan_django.messaging.buses.broker import Outcome
 from .unconfirmed import Publication
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from amqp.basic_message import Message
+    from koan_django.messaging.envelope import Envelope
+
+    #: Exchange, routing key, what is published there, and headers beside its own.
+    Addressed = tuple[str, str, Envelope, Mapping[str, str | bool]]
 
 _NO_ANSWER = Outcome("unknown", "no answer from the publisher")
 
@@ -44,9 +47,9 @@ class Answers:
 
         return done
 
-    def publications(self, messages: Sequence[tuple[str, str, Message]]) -> list[Publication]:
+    def publications(self, messages: Sequence[Addressed]) -> list[Publication]:
         """Return what is to be queued."""
-        return [Publication(*each, done=self.at(index)) for index, each in enumerate(messages)]
+        return [Publication(*each, self.at(index)) for index, each in enumerate(messages)]
 
 
 def _nobody() -> None:

@@ -16,19 +16,18 @@ from koan_django.messaging.routing import partition_in, routing_key
 
 from .link import Link
 from .names import Names
-from .properties import to_amqp
+from .properties import NO_HEADERS
 from .publisher import Publisher
 from .topology import delay_header, steps_of, topology_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from amqp.basic_message import Message
-
     from koan_django.messaging.conf import BusOptions
     from koan_django.messaging.envelope import Envelope
     from koan_django.messaging.handling.consumer import Consumer
 
+    from .answers import Addressed
     from .topology import Topology
 
 
@@ -76,12 +75,12 @@ class AmqpBus(BrokerBus):
     async def apublish(self, envelopes: Sequence[Envelope], delay: timedelta | None = None) -> list[Outcome]:
         return await self.publisher.apublish(self._addressed(envelopes, delay))
 
-    def _addressed(self, envelopes: Sequence[Envelope], delay: timedelta | None) -> list[tuple[str, str, Message]]:
+    def _addressed(self, envelopes: Sequence[Envelope], delay: timedelta | None) -> list[Addressed]:
         if delay is None:
-            return [(*self.address(each), to_amqp(each)) for each in envelopes]
+            return [(*self.address(each), each, NO_HEADERS) for each in envelopes]
         steps = steps_of(delay)
         exchange, headers = self.names.delay(steps[0]), {delay_header(step): True for step in steps}
-        return [(exchange, each.routing_key, to_amqp(each, headers)) for each in envelopes]
+        return [(exchange, each.routing_key, each, headers) for each in envelopes]
 
     def can_delay(self, envelopes: Sequence[Envelope], delay: timedelta) -> bool:
         """On the ladder, for so long as it reaches. It leads to whoever receives the alias, in the shared queues."""

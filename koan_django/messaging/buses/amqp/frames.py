@@ -14,7 +14,7 @@ from amqp import spec
 from amqp.serialization import dumps
 
 if TYPE_CHECKING:
-    from amqp.basic_message import Message
+    from collections.abc import Mapping
 
 #: Type, channel and size of a frame, before its payload; one octet ends it.
 _FRAME = Struct(">BHI").pack
@@ -24,7 +24,7 @@ _SPARE = 8
 _METHOD, _HEADER, _BODY = 1, 2, 3
 #: Class, weight and size of the body.
 _CONTENT = Struct(">HHQ").pack
-_LONG, _LONG_LONG = Struct(">I").pack, Struct(">Q").pack
+_LONG = Struct(">I").pack
 _TEXT_ITEM, _NUMBER_ITEM = Struct(">cI").pack, Struct(">ci").pack
 _LARGEST = 2**31 - 1
 _BASIC = spec.Basic.CLASS_ID
@@ -41,30 +41,6 @@ PROPERTIES = (
     ("timestamp", 0x0040, "L"),
     ("type", 0x0020, "s"),
 )
-_NAMES = frozenset(name for name, _, _ in PROPERTIES)
-
-
-def properties_of(message: Message) -> bytes:
-    """Return the encoded properties of ``message``, as py-amqp writes them, and raise what it raises."""
-    properties = message.properties
-    if not properties.keys() <= _NAMES:
-        return bytes(message._serialize_properties())
-    flags, pieces = 0, [b""]
-    for name, flag, form in PROPERTIES:
-        value = properties.get(name)
-        if value is None:
-            continue
-        flags |= flag
-        if form == "s":
-            pieces.append(_short(value))
-        elif form == "o":
-            pieces.append(_octet(value))
-        elif form == "L":
-            pieces.append(_LONG_LONG(value))
-        else:
-            pieces.append(_table(value))
-    pieces[0] = flags.to_bytes(2, "big")
-    return b"".join(pieces)
 
 
 def publish(channel: int, exchange: str, routing_key: str, properties: bytes, body: bytes, frame_max: int) -> bytes:
@@ -93,31 +69,30 @@ def _method(channel: int, exchange: str, routing_key: str) -> bytes:
     return b"".join((_FRAME(_METHOD, channel, len(payload)), payload, _END))
 
 
-def _table(headers: dict[str, object]) -> bytes:
+def table(headers: Mapping[str, object]) -> bytes:
+    """Return a table; raises what py-amqp does for what cannot be in one."""
     pieces = []
     for name, value in headers.items():
-        pieces.append(_name(name))
         if type(value) is str:
             text = value.encode("utf-8", "surrogatepass")
-            pieces.append(_TEXT_ITEM(b"S", len(text)))
-            pieces.append(text)
+            pieces.append(_name(name) + _TEXT_ITEM(b"S", len(text)) + text)
         elif type(value) is int and -_LARGEST <= value <= _LARGEST:
-            pieces.append(_NUMBER_ITEM(b"I", value))
+            pieces.append(_name(name) + _NUMBER_ITEM(b"I", value))
+        elif type(value) is bool:
+            pieces.append(_name(name) + (b"t\x01" if value else b"t\x00"))
         else:
             whole: bytes = dumps("F", (headers,))
             return whole
-    table = b"".join(pieces)
-    return _LONG(len(table)) + table
+    items = b"".join(pieces)
+    return _LONG(len(items)) + items
 
 
-@lru_cache(maxsize=1024)
-def _name(name: str) -> bytes:
-    return _short(name)
-
-
-def _short(text: str) -> bytes:
+def short(text: str) -> bytes:
+    """Return a text of at most 255 bytes; raises ``struct.error`` for a longer one."""
     encoded = text.encode("utf-8", "surrogatepass")
-    return _octet(len(encoded)) + encoded
+    return octet(len(encoded)) + encoded
 
 
-_octet = Struct("B").pack
+#: One octet of 0 to 255, and 64 bits; both raise ``struct.error`` for what does not fit.
+octet, long_long = Struct("B").pack, Struct(">Q").pack
+_name = lru_cache(maxsize=1024)(short)

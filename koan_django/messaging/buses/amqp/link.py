@@ -61,6 +61,7 @@ class Link:
         self._purpose = purpose
         self._connect_seconds, self._reply_seconds = patience or CONNECT_SECONDS, patience or REPLY_SECONDS
         self._connection: Any = None
+        self._transport: Any = None
         #: When heartbeats were seen to last, and when the broker was listened to.
         self._ticked = self._heard = 0.0
         self._reader, self._writer = os.pipe()
@@ -79,7 +80,7 @@ class Link:
     @property
     def connected(self) -> bool:
         """Whether the connection is up, as far as is known."""
-        return self._connection is not None and bool(self._connection.connected)
+        return self._transport is not None and bool(self._transport.connected)
 
     @property
     def frame_max(self) -> int:
@@ -108,6 +109,7 @@ class Link:
             self._connection = self._established(url)
         self.stale = False
         self._watched.use(url)
+        self._transport = self._connection.transport
         self._socket = self._connection.sock
         self._socket.settimeout(self._reply_seconds)
         self._ahead = ReadAhead.of(self._connection)
@@ -135,7 +137,7 @@ class Link:
         """Write whole frames."""
         view = memoryview(frames)
         for at in range(0, len(view), PIECE_BYTES):
-            self._connection.transport.write(view[at : at + PIECE_BYTES])
+            self._transport.write(view[at : at + PIECE_BYTES])
             self._connection.bytes_sent += 1  # what the heartbeats go by
 
     def wake(self) -> None:
@@ -173,7 +175,7 @@ class Link:
         while True:
             if not self._take():
                 # Not its blocking_read(), which sets a time limit each time: the socket has one.
-                self._connection.on_inbound_frame(self._connection.transport.read_frame())
+                self._connection.on_inbound_frame(self._transport.read_frame())
             if not self._has_more:
                 return
 
@@ -206,7 +208,7 @@ class Link:
 
     def disconnect(self, *, politely: bool = True) -> None:
         """Close the connection: politely, if that works, so that the broker has read what was written."""
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._transport = self._connection, None, None
         if self._socket is not None:
             with contextlib.suppress(KeyError):
                 self._poll.unregister(self._polled)

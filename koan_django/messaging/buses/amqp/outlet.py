@@ -20,7 +20,7 @@ from koan_django.messaging.exceptions import PublishError
 from koan_django.messaging.handling.verdicts import Verdict
 
 from .bridge import dead_headers
-from .properties import to_amqp
+from .properties import NO_HEADERS
 from .unconfirmed import Publication
 
 if TYPE_CHECKING:
@@ -93,14 +93,16 @@ class Outlet:
 
     def _submit(self, parcel: _Parcel) -> None:
         names, delivery, verdict = self._bus.names, parcel.delivery, parcel.verdict
+        envelope, headers = delivery.envelope, NO_HEADERS
         if verdict.outcome == "dead":
             exchange, key = "", names.dead(delivery.group)
-            message = to_amqp(delivery.envelope, dead_headers(verdict, brief=parcel.bare), bare=parcel.bare)
+            headers = dead_headers(verdict, brief=parcel.bare)
         else:
-            tried = delivery.envelope.next_attempt() if verdict.outcome == "retry" else delivery.envelope
             exchange, key = self._way_back(verdict, names.group(delivery.group))
-            message = to_amqp(tried, bare=parcel.bare)
-        self._bus.publisher.submit([Publication(exchange, key, message, partial(self._answered, parcel))])
+            if verdict.outcome == "retry":
+                envelope = envelope.next_attempt()
+        answered = partial(self._answered, parcel)
+        self._bus.publisher.submit([Publication(exchange, key, envelope, headers, answered, parcel.bare)])
 
     def _way_back(self, verdict: Verdict, queue: str) -> tuple[str, str]:
         """Exchange and routing key: by a bucket to ``queue``, or straight to its end."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
-
-from amqp.basic_message import Message
 
 from koan_django.core.context import new_id
 from koan_django.core.texts import clean
@@ -16,12 +15,12 @@ from koan_django.messaging import envelope as wire
 from koan_django.messaging.cleaning import clean_header, identifier, whole
 from koan_django.messaging.envelope import Envelope
 
+from . import frames
 from .topology import DELAY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PERSISTENT = 2
 ROUTING_KEY = "koan-routing-key"
 #: Headers of the broker and of our own bookkeeping, which must not pile up on a message that is published again.
 _TRANSIENT = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "koan-dead-", DELAY)
@@ -31,30 +30,41 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: The largest header that a message keeps when there is no room for all, in bytes.
 _BARE = 2048
 _PARTITION = re.compile(r"\.p\d*$")
+NO_HEADERS: Mapping[str, str | bool] = MappingProxyType({})
 
 
-def to_amqp(envelope: Envelope, extra: Mapping[str, str | bool] | None = None, *, bare: bool = False) -> Message:
-    """Return a persistent message; ``extra`` headers are added.
+#: The properties that each of our messages has, by their flags, and those that not each has.
+_FLAGS = {name: flag for name, flag, _ in frames.PROPERTIES}
+_MAYBE = _FLAGS["correlation_id"] | _FLAGS["timestamp"]
+_ALWAYS = sum(_FLAGS.values()) & ~_MAYBE
+_JSON = frames.short("application/json") + frames.short("utf-8")
+_PERSISTENT = frames.octet(2)
 
-    ``bare`` leaves out the headers that are not ours, for a stranger's message that has no room for ``extra``.
+
+def properties_of(envelope: Envelope, extra: Mapping[str, str | bool] = NO_HEADERS, *, bare: bool = False) -> bytes:
+    """Return the properties of a persistent message as they are written; ``extra`` headers are added.
+
+    ``bare`` leaves out the headers that are not ours, for a stranger's message that has no room for ``extra``. Raises
+    what py-amqp would for what cannot be written.
     """
-    headers: dict[str, Any] = dict(envelope.headers)
+    headers: Mapping[str, Any] = envelope.headers
     if bare:
         headers = {name: value for name, value in headers.items() if name in wire.OWN and len(value.encode()) <= _BARE}
-    headers |= {wire.VERSION: envelope.version, wire.ATTEMPT: envelope.attempt, ROUTING_KEY: envelope.routing_key}
+    bookkeeping = {wire.VERSION: envelope.version, wire.ATTEMPT: envelope.attempt, ROUTING_KEY: envelope.routing_key}
+    flags, pieces = _ALWAYS, [b"", _JSON, frames.table({**headers, **bookkeeping, **extra})]
+    pieces += (_PERSISTENT, frames.octet(envelope.priority))
+    correlation = envelope.correlation_id.encode("utf-8", "surrogatepass")
+    if len(correlation) <= _SHORT:  # the header of the same name holds it anyway
+        flags |= _FLAGS["correlation_id"]
+        pieces += (frames.octet(len(correlation)), correlation)
+    pieces.append(frames.short(envelope.id))
     sent_at = envelope.sent_at
-    return Message(
-        envelope.body,
-        content_type="application/json",
-        content_encoding="utf-8",
-        delivery_mode=PERSISTENT,
-        message_id=envelope.id,
-        correlation_id=_short(envelope.correlation_id),
-        type=envelope.alias,
-        priority=envelope.priority,
-        application_headers=headers | dict(extra or {}),
-        **({"timestamp": int(sent_at.timestamp())} if sent_at and sent_at >= _EPOCH else {}),
-    )
+    if sent_at is not None and sent_at >= _EPOCH:
+        flags |= _FLAGS["timestamp"]
+        pieces.append(frames.long_long(int(sent_at.timestamp())))
+    pieces.append(frames.short(envelope.alias))
+    pieces[0] = flags.to_bytes(2, "big")
+    return b"".join(pieces)
 
 
 def from_amqp(message: Any, group: str) -> Envelope:
@@ -84,11 +94,6 @@ def from_amqp(message: Any, group: str) -> Envelope:
         attempt=attempt,
         priority=whole(properties.get("priority", 0), least=0),
     )
-
-
-def _short(text: str) -> str | None:
-    """``text`` if it fits into a short string; the header of the same name holds it anyway."""
-    return text if len(text.encode("utf-8", "replace")) <= _SHORT else None
 
 
 @lru_cache(maxsize=1024)

@@ -27,16 +27,16 @@ from koan_django.messaging.buses.broker import CONFIRMED, Outcome
 from . import frames
 from .answers import Answers, abandon
 from .link import Link
+from .properties import properties_of
 from .topology import Topology, declare, delay_topology, sending_exchanges
 from .unconfirmed import Publication, Unconfirmed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from amqp.basic_message import Message
-
     from koan_django.messaging.conf import BusOptions
 
+    from .answers import Addressed
     from .names import Names
 
 logger = logging.getLogger(__name__)
@@ -98,8 +98,8 @@ class Publisher(threading.Thread):
         self._stopping = threading.Event()
         self.error = ""
 
-    def publish(self, messages: Sequence[tuple[str, str, Message]]) -> list[Outcome]:
-        """Publish (exchange, routing key, message) and wait for all outcomes, in order."""
+    def publish(self, messages: Sequence[Addressed]) -> list[Outcome]:
+        """Publish messages and wait for all outcomes, in order."""
         if not messages:
             return []
         if self._leader == threading.get_ident():  # a signal came while this thread was writing
@@ -117,7 +117,7 @@ class Publisher(threading.Thread):
                 abandon(publications)
         return list(answers.outcomes)
 
-    async def apublish(self, messages: Sequence[tuple[str, str, Message]]) -> list[Outcome]:
+    async def apublish(self, messages: Sequence[Addressed]) -> list[Outcome]:
         """Like :meth:`publish`, awaited: the event loop goes on, and no thread waits."""
         if not messages:
             return []
@@ -204,7 +204,7 @@ class Publisher(threading.Thread):
             if self._owning.acquire(blocking=False):
                 try:
                     self._leader = threading.get_ident()
-                    while self._can_lead and not answers.complete and time.monotonic() < limit:
+                    while not answers.complete and self._can_lead and time.monotonic() < limit:
                         self._turn()
                 except BaseException as error:
                     self._lose(error)
@@ -326,12 +326,12 @@ class Publisher(threading.Thread):
         if publication.exchange in self._undeclared and (why := self._declare_ladder()):
             publication.done(Outcome("refused", why))
             return b""
-        message, frame_max = publication.message, self._link.frame_max
+        frame_max, envelope = self._link.frame_max, publication.envelope
         try:
-            properties = frames.properties_of(message)
+            properties = properties_of(envelope, publication.extra, bare=publication.bare)
             if len(properties) <= frame_max - FRAME_OVERHEAD:
                 where = self._channel.channel_id, publication.exchange, publication.routing_key
-                return frames.publish(*where, properties, message.body, frame_max)
+                return frames.publish(*where, properties, envelope.body, frame_max)
             # The broker would close the connection, with everything in flight on it.
             reason = f"its headers of {len(properties)} bytes exceed the broker's {frame_max - FRAME_OVERHEAD}"
         except _UNWRITABLE as error:

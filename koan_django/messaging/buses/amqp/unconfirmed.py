@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from amqp.basic_message import Message
-
 from koan_django.messaging.buses.broker import Outcome
+from koan_django.messaging.envelope import Envelope
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,8 +23,11 @@ class Publication:
 
     exchange: str
     routing_key: str
-    message: Message
+    envelope: Envelope
+    #: Headers beside those of the envelope; with ``bare`` it has only those of its own that are ours.
+    extra: Mapping[str, str | bool]
     done: Callable[[Outcome], None]
+    bare: bool = False
     deadline: float = 0.0
     #: Whoever wanted to know has given up: what was not written by then is not written any more.
     abandoned: bool = False
@@ -33,7 +35,7 @@ class Publication:
     @property
     def address(self) -> Address:
         """What was published where."""
-        return self.message.properties["message_id"], self.exchange, self.routing_key
+        return self.envelope.id, self.exchange, self.routing_key
 
 
 class Unconfirmed:
