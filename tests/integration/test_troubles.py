@@ -71,7 +71,11 @@ GIVEN_UP = {
     5: ("ClosedTransactionError", "live.locking closed the database connection inside its transaction: what it had"),
 }
 #: A child that has more, in KiB, is replaced when its batch is over.
-MEMORY = 200_000
+MEMORY = 130_000
+
+
+def number_of(dead: DeadLetter) -> int:
+    return dead.envelope().decode(Trouble if dead.alias == "live.trouble" else LockingTrouble).number
 
 
 def is_running(pid: int) -> bool:
@@ -91,11 +95,16 @@ def test_handlers_that_mistreat_their_process_harm_only_their_own_messages(
     send_many(ODD.values())
     send_many([Work(number) for number in range(10, 20)])
     good = set(range(20)) - {3, 9, *GIVEN_UP}
-    wait_until(lambda: live.effects().keys() >= good and DeadLetter.objects.count() >= len(GIVEN_UP), 60, "the ends")
+
+    def all_over() -> bool:
+        assert not good - live.effects().keys()
+        assert {number_of(dead) for dead in DeadLetter.objects.all()} >= GIVEN_UP.keys()
+        return True
+
+    wait_until(all_over, 60, "the ends", errors=(AssertionError,))
     assert live.effects() == Counter(good)
     for dead in DeadLetter.objects.all():
-        number = dead.envelope().decode(Trouble if dead.alias == "live.trouble" else LockingTrouble).number
-        kind, text = GIVEN_UP[number]
+        kind, text = GIVEN_UP[number_of(dead)]
         assert (dead.reason, dead.attempt) == ("exhausted", 2)
         assert dead.error_type.endswith(kind)
         assert text in dead.error

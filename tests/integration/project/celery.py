@@ -1,8 +1,11 @@
 """The Celery app of live workers."""
 
+import faulthandler
 import os
+import sys
 
 from celery import Celery
+from celery.signals import worker_process_init
 
 from koan_django.celery import install
 
@@ -11,3 +14,12 @@ app = Celery("project")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 install(app)
 app.autodiscover_tasks(["tests.integration.project"])
+
+
+def tell_where_it_stands(**_: object) -> None:
+    """A test that waits in vain shows the output of its workers, and with this where each of their threads stands."""
+    faulthandler.dump_traceback_later(25, file=sys.__stderr__)
+
+
+worker_process_init.connect(tell_where_it_stands)
+tell_where_it_stands()
