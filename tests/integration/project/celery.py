@@ -17,9 +17,11 @@ app.autodiscover_tasks(["tests.integration.project"])
 
 
 def tell_where_it_stands(**_: object) -> None:
-    """A test that waits in vain shows the output of its workers, and with this where each of their threads stands."""
+    """A test that waits in vain shows the output of its workers, and with this where a child stands that does not end.
+
+    Not in their parent: a child that is forked while the watchdog is set waits for it without end.
+    """
     faulthandler.dump_traceback_later(25, file=sys.__stderr__)
 
 
 worker_process_init.connect(tell_where_it_stands)
-tell_where_it_stands()
