@@ -100,8 +100,11 @@ class OutboxQuerySet(models.QuerySet["OutboxMessage"]):
         return self.filter(state="parked", available_at__lt=when)
 
     def forget(self, limit: int) -> list[OutboxMessage]:
-        """Delete ``limit`` of these, the oldest first, without waiting for locks; return them. In a transaction."""
-        rows = self.order_by("id")
+        """Delete ``limit`` of these, of each bus the oldest first, without waiting for locks; return them.
+
+        In a transaction. That order is the one of the index of parked messages.
+        """
+        rows = self.order_by("bus", "id")
         features = connections[self.db].features
         if features.has_select_for_update:
             rows = rows.select_for_update(skip_locked=features.has_select_for_update_skip_locked)
