@@ -18,8 +18,9 @@ from tests.services.waiting import wait_until
 pytestmark = pytest.mark.acceptance
 
 DEMO = (sys.executable, "-m", "sampleproject.demo")
-PHOTOS = 18
-KILLS = 3
+PHOTOS = 10
+#: Of children, and of workers.
+KILLS = 2
 
 
 @pytest.fixture(params=["embedded", pytest.param("servers", marks=pytest.mark.services)])

@@ -161,11 +161,11 @@ def test_children_that_come_and_go_do_not_disturb_the_threads_of_their_parent(
     """A fork for each batch, while threads of the main process poll the database and hold connections."""
     live.use(address(bus, request), POLL_INTERVAL=0.005)
     worker = live.worker("--max-tasks-per-child=1")
-    for start in range(0, 20, 5):
-        send_many([Work(number) for number in range(start, start + 5)])
-        wait_until(lambda: len(live.effects()) >= start + 5, 60, "five more")  # noqa: B023
-    live.once(20)
-    assert len({pid for _, _, pid in live.calls()}) >= 8
+    for start in range(0, 12, 4):
+        send_many([Work(number) for number in range(start, start + 4)])
+        wait_until(lambda: len(live.effects()) >= start + 4, 60, "four more")  # noqa: B023
+    live.once(12)
+    assert len({pid for _, _, pid in live.calls()}) >= 6
     assert worker.running
     assert "not consumed" not in worker.output
     assert "Traceback" not in worker.output

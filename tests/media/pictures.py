@@ -128,6 +128,11 @@ def gif_bomb(width: int = 60_000, height: int = 60_000) -> bytes:
     return image[: at + 5] + size + image[at + 9 :]
 
 
+def webp_bomb() -> bytes:
+    """11,000 by 11,000 pixels of one colour, whole and lossless, in 34 bytes; Pillow takes seconds to write them."""
+    return bytes.fromhex("524946461a000000574542505650384c0e0000002ff7eabd0a071011fd0f4444ff03")
+
+
 def gif_of_many_frames(frames: int) -> bytes:
     """As small as frames can be."""
     frame = b"\x2c" + struct.pack("<HHHH", 0, 0, 1, 1) + b"\0" + b"\x02\x02\x44\x01\x00"

@@ -133,7 +133,7 @@ def decodes():
         pictures.bomb,
         pictures.gif_bomb,
         lambda: pictures.saved(Image.new("1", (12_000, 12_000)), "TIFF", compression="group4"),
-        lambda: pictures.saved(Image.new("L", (11_000, 11_000)), "WEBP", quality=1),
+        pictures.webp_bomb,
     ],
     ids=["png", "gif", "tiff", "webp"],
 )

