@@ -27,10 +27,8 @@ def inbox_panel() -> Iterator[Line]:
     if not url:
         yield Line("Store", options().store)
     if name := wanted():
-        found = next(
-            (each.selection for each in facts.own() if each.subject == subject(name)), "not looked for yet here"
-        )
-        yield Line(f"Service {name}", found)
+        found = [each.selection for each in facts.own() if each.subject == subject(name)]
+        yield Line(f"Service {name}", found[0] if found else "not looked for yet in this process")
     figures = store.figures()
     if figures.processed is not None:
         yield Line("Remembered", str(figures.processed), "", url and f"{url}?state__exact=processed")

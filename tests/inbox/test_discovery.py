@@ -40,6 +40,7 @@ from koan_django.inbox.discovery.refusals import RefusedError
 from koan_django.inbox.discovery.statements import Ping, Service
 from koan_django.inbox.exceptions import ServiceConflictError, ServiceNotFoundError
 from koan_django.inbox.models import InboxEntry
+from koan_django.inbox.panels import inbox_panel
 from koan_django.inbox.scopes import Scope
 from koan_django.inbox.service import limits
 from koan_django.inbox.stores.http import HttpOptions, HttpStore
@@ -680,6 +681,9 @@ def test_the_doctor_asks_the_bus(vhost: Vhost, url: str) -> None:
         assert (well.name, well.status) == ("inbox.service.shop", "healthy")
         assert f"{url} (store one" in well.message
         assert f"also {url}/2" in well.message
+        assert "not looked for yet in this process" in {line.value for line in inbox_panel()}
+        finding.find("shop")
+        assert url in {line.value for line in inbox_panel()}
     with meeting(vhost.url), override_koan(MESSAGING={"BUSES": {"main": {"URL": vhost.url}}}):
         assert list(examinations.services()) == []  # who does neither needs none
 
