@@ -22,6 +22,7 @@ from koan_django.inbox.models import InboxEntry
 from koan_django.testing import override_koan
 from tests.services.fixtures import StartProcess
 from tests.services.process import Process
+from tests.services.rabbitmq import Vhost
 from tests.services.redis import Redis
 from tests.services.waiting import free_port, wait_until
 
@@ -125,8 +126,13 @@ def test_another_project_claims_by_it(service: Service) -> None:
     assert not InboxEntry.objects.exists()
 
 
-def test_without_redis_it_lives_is_not_ready_and_says_so_to_clients(process: StartProcess, tmp_path: Path) -> None:
-    service = started(f"redis://127.0.0.1:{free_port()}/0", process, tmp_path)
+def test_without_redis_it_lives_is_not_ready_nor_announced_and_says_so_to_clients(
+    process: StartProcess, tmp_path: Path, vhost: Vhost
+) -> None:
+    port = free_port()
+    more = {"INBOX_BUS_URL": vhost.url, "INBOX_DISCOVERY_KEY": "k" * 32, "INBOX_URL": f"http://127.0.0.1:{port}"}
+    service = started(f"redis://127.0.0.1:{free_port()}/0", process, tmp_path, port, **more)
+    service.process.expect("'inbox' is not announced: its store does not answer", timeout=60)
     assert service.ask("/health/ready")[0] == 503
     status, text = service.ask("/v1/inbox/try-begin", {"key": "main:billing:1"})
     assert (status, json.loads(text)["code"]) == (503, "unavailable")

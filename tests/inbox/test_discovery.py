@@ -45,6 +45,7 @@ from koan_django.inbox.scopes import Scope
 from koan_django.inbox.service import limits
 from koan_django.inbox.stores.http import HttpOptions, HttpStore
 from koan_django.testing import override_koan, static_secrets
+from tests.inbox.test_http_store import answering, says
 from tests.messaging.test_rotation import Users, url_of
 from tests.messaging.wire import Wire, wired
 from tests.services.fixtures import StartProcess
@@ -286,6 +287,28 @@ def test_a_service_whose_address_nobody_answers_is_not_announced(
         assert caplog.text.count("is not announced") == 1
 
 
+def test_a_service_that_fails_for_a_while_is_not_found_until_it_is_back(vhost: Vhost) -> None:
+    well = threading.Event()
+    well.set()
+
+    def answer(request: Any) -> None:
+        says(*((200, {"openapi": "3.1.0"}) if well.is_set() else (503, {})))(request)
+
+    with meeting(vhost.url, TIMEOUT=0.5), answering(answer) as (url, _), announced(url) as announcer:
+        assert finding.find("shop") == url
+        for _ in range(2):
+            well.clear()
+            wait_until(lambda: "it answered 503" in announcer.trouble, 30, "the failure to be noticed")
+            finding.forget()
+            with pytest.raises(ServiceNotFoundError):
+                finding.find("shop")
+            well.set()
+            wait_until(lambda: not announcer.trouble, 30, "the service to be announced again")
+            finding.forget()
+            assert finding.find("shop") == url
+        assert announcer.finding().status == "healthy"
+
+
 # two with one name
 
 
@@ -506,6 +529,8 @@ def test_a_question_that_is_not_believed_is_not_answered(vhost: Vhost, url: str)
         assert statements.read_service(bytes(wire.take(queue)[0].body), "shop", "n", [KEY.encode()]).url == url
         assert wire.depth("work") == 0  # no question has anything put into a queue of others
         assert announcer._refusals.text == "1 expired, 2 forged, 2 unsigned"
+        told = announcer.finding()
+        assert (told.status, "2 forged" in told.message) == ("degraded", True)
         assert [each.metadata["where"] for each in events if each.name == "inbox.discovery_refused"] == [
             "announcing"
         ] * 5

@@ -60,7 +60,7 @@ class Announcer(DatabaseThread):
         store = announce.store or announce.url
         self.service = Service(announce.name, announce.url, store, instance, priority=announce.priority)
         self.trouble = "it has just begun"
-        self._began_at = time.monotonic()
+        self._quiet_until = time.monotonic() + BEGINNING_SECONDS
         #: Whether others come first, and until when this one is silent for another.
         self._looks_first = True
         self._silent_until = 0.0
@@ -80,7 +80,7 @@ class Announcer(DatabaseThread):
                 logger.exception("The announcer failed")
                 self._tell(redact_text(f"{type(error).__name__}: {error}"))
             if self.trouble:
-                self.stopping.wait(LOOK_SECONDS if self._is_beginning else PAUSE_SECONDS)
+                self.stopping.wait(LOOK_SECONDS if time.monotonic() < self._quiet_until else PAUSE_SECONDS)
 
     def finding(self) -> health.Finding:
         """How it is."""
@@ -89,6 +89,8 @@ class Announcer(DatabaseThread):
             return health.Finding(name, "unhealthy", f"{self.service.name} is not announced: {trouble}")
         if self._conflict:
             return health.Finding(name, "unhealthy", self._conflict)
+        if self._refusals.are_recent:
+            return health.Finding(name, "degraded", f"not believed since it began: {self._refusals.text}")
         return health.Finding(name, "healthy", f"{self.service.name} at {self.service.url}")
 
     def _serve(self) -> None:
@@ -105,8 +107,8 @@ class Announcer(DatabaseThread):
             room.open([bus.pings(self.service.name), bus.announcements(self.service.name)])
             self._announce(room)
             self._looks_first, self._silent_until = False, 0.0
-            self._tell("")
             while not (self.stopping.is_set() or room.is_stale) and self._is_there(CHECK_SECONDS):
+                self._tell("")
                 for heard in room.listen(LOOK_SECONDS):
                     self._hear(room, heard)
                 self._look_at_conflict()
@@ -168,9 +170,8 @@ class Announcer(DatabaseThread):
         trouble = self._absence()
         if trouble:
             self._tell(trouble)
-            return False
-        self._checked_at = time.monotonic()
-        return True
+        self._checked_at = 0.0 if trouble else time.monotonic()
+        return not trouble
 
     def _absence(self) -> str:
         """Why clients could not use the service now; empty when they could."""
@@ -187,15 +188,11 @@ class Announcer(DatabaseThread):
             address.close()
         return ""
 
-    @property
-    def _is_beginning(self) -> bool:
-        return time.monotonic() - self._began_at < BEGINNING_SECONDS
-
     def _tell(self, trouble: str) -> None:
         """Have the log and health say it when it is something else than before."""
-        if trouble == self.trouble or (trouble and self._is_beginning):
+        if trouble == self.trouble or (trouble and time.monotonic() < self._quiet_until):
             return
-        self.trouble = trouble
+        self.trouble, self._quiet_until = trouble, 0.0
         if trouble:
             logger.error("The inbox service %r is not announced: %s", self.service.name, trouble)
         else:

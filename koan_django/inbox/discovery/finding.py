@@ -6,7 +6,6 @@ import os
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from koan_django.core import clock, conf, facts, health
@@ -18,6 +17,7 @@ from koan_django.core.telemetry import span
 from koan_django.inbox.conf import options
 
 from . import asking
+from .refusals import TOLD
 from .selecting import Selection, select
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 SCHEME = "discover:"
 #: Whoever waited while another looked in vain is told the same, and does not look again.
 VAIN_SECONDS = 1.0
-#: How long health tells of what was not believed.
-TOLD = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True)
