@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,10 +32,9 @@ from koan_django.core.exceptions import StoreUnavailableError
 from koan_django.core.models import HealthFact
 from koan_django.core.retry import RetryPolicy
 from koan_django.core.telemetry import Event, subscribe
-from koan_django.inbox.conf import options
 from koan_django.inbox.discovery import announcing, asking, bus, examinations, finding, signing, statements
 from koan_django.inbox.discovery.announcing import Announcer
-from koan_django.inbox.discovery.options import AnnounceOptions
+from koan_django.inbox.discovery.options import AnnounceOptions, DiscoveryOptions
 from koan_django.inbox.discovery.refusals import RefusedError
 from koan_django.inbox.discovery.statements import Ping, Service
 from koan_django.inbox.exceptions import ServiceConflictError, ServiceNotFoundError
@@ -47,6 +46,7 @@ from koan_django.inbox.stores.http import HttpOptions, HttpStore
 from koan_django.testing import override_koan, static_secrets
 from tests.inbox.test_http_store import answering, says
 from tests.messaging.test_rotation import Users, url_of
+from tests.messaging.test_wire import MILLISECONDS
 from tests.messaging.wire import Wire, wired
 from tests.services.fixtures import StartProcess
 from tests.services.process import Process
@@ -75,7 +75,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     often = {"LOOK": 0.05, "PAUSE": 0.1, "CHECK": 0.2, "FRESH": 0.0, "CONFLICT": 0.3, "TAKEOVER": 0.3}
     for name, seconds in often.items():
         monkeypatch.setattr(announcing, f"{name}_SECONDS", seconds)
-    monkeypatch.setattr(announcing, "OTHERS_TIMEOUT", timedelta(milliseconds=500))
+    monkeypatch.setattr(announcing, "OTHERS_TIMEOUT", timedelta(milliseconds=300))
     limits._buckets.clear()
     breaker.reset("inbox.http")
     breaker.breakers["inbox.http"].reset()
@@ -89,7 +89,7 @@ def meeting(
     url: str, store: str = "database", store_options: Any = None, unavailable: str = "raise", **discovery: Any
 ) -> Iterator[None]:
     """Meet on the broker at ``url``: by the same settings as clients and as services."""
-    usual = {"KEYS": ["{{secret:inbox/key}}"]}
+    usual = {"KEYS": ["{{secret:inbox/key}}"], "TIMEOUT": 20}  # for a machine that is busy
     section = {"STORE": store, "OPTIONS": store_options or {}, "UNAVAILABLE": unavailable}
     with override_koan(
         MESSAGING={"BUSES": {"main": {"URL": url}}},
@@ -157,12 +157,30 @@ def under_another_name(url: str) -> str:
     return url.replace("localhost", "127.0.0.1") if "localhost" in url else url.replace("127.0.0.1", "localhost")
 
 
+@contextmanager
+def announced_after(other: Announcer, **given: Any) -> Iterator[Announcer]:
+    """Have the service of ``other`` announced by another address, which listens long enough to hear of that one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(announcing, "OTHERS_TIMEOUT", timedelta(seconds=3))
+        with announced(under_another_name(other.service.url), wait=False, **given) as second:
+            yield second
+
+
 # found
 
 
-def test_a_running_service_is_found_and_asked(here: None, url: str) -> None:
-    assert options().discovery.timeout == timedelta(seconds=3)
-    with announced(url, store="one", priority=3), counting("inbox.discover") as events:
+def test_the_defaults_are_those_that_are_promised() -> None:
+    found = DiscoveryOptions()
+    assert (found.timeout, found.expiry) == (timedelta(seconds=3), timedelta(seconds=2))
+    assert (found.selection_wait, found.cache) == (timedelta(milliseconds=150), timedelta(minutes=5))
+
+
+def test_a_running_service_is_found_within_three_seconds_and_asked(vhost: Vhost, url: str) -> None:
+    with (
+        meeting(vhost.url, TIMEOUT=3),
+        announced(url, store="one", priority=3),
+        counting("inbox.discover") as events,
+    ):
         (begun,) = client().begin([SCOPE], LONG)
         assert begun.lease is not None
         client().finish([begun.lease])
@@ -220,6 +238,24 @@ def test_the_best_of_those_with_one_memory_is_selected_and_another_one_when_it_f
         finding.forget()
         lie.set()
         assert finding.find("shop") == url
+
+
+ACQUIRED = {"key": "k", "status": "Acquired", "fencingToken": 7, "leaseSeconds": 60, "expiresAt": "x"}
+
+
+@pytest.mark.parametrize(("status", "looks"), [(429, 1), (503, 2)], ids=["too-many", "unavailable"])
+def test_a_service_that_fails_is_looked_for_once_more_and_one_that_is_busy_is_not(
+    here: None, status: int, looks: int
+) -> None:
+    with (
+        answering(says(status, {}), says(status, {}), says(200, ACQUIRED)) as (url, asked),
+        lying(url),
+        counting("inbox.discover") as events,
+    ):
+        (begun,) = client().begin([SCOPE], LONG)
+    assert begun.status == "acquired"
+    assert len(asked) == 3
+    assert [each.phase for each in events].count("stop") == looks
 
 
 def test_a_key_rotates_one_side_after_the_other(vhost: Vhost, url: str) -> None:
@@ -325,10 +361,7 @@ def test_a_second_service_with_another_memory_stays_silent_and_says_why(
     here: None, url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(announcing, "BEGINNING_SECONDS", 0.0)
-    with (
-        announced(url, store="one") as first,
-        announced(under_another_name(url), store="two", wait=False) as second,
-    ):
+    with announced(url, store="one") as first, announced_after(first, store="two") as second:
         wait_until(lambda: "duplicates would be missed" in second.trouble, 30, "the conflict")
         assert finding.find("shop") == url
         assert second.finding().status == "unhealthy"
@@ -446,7 +479,7 @@ def test_whatever_is_not_an_answer_to_this_question_is_left_out_counted_and_not_
     """All of them at once: each would be the only service that answers."""
     caplog.set_level(logging.DEBUG, "koan_django")
     found: list[Service] = []
-    with meeting(vhost.url, TIMEOUT=8, HOSTS=["10.0.0.7"]), wired(vhost.url) as wire, counting("inbox.") as events:
+    with meeting(vhost.url, TIMEOUT=25, HOSTS=["10.0.0.7"]), wired(vhost.url) as wire, counting("inbox.") as events:
         heard = listener(wire)
         looking = threading.Thread(target=lambda: found.extend(asking.ask("shop")))
         looking.start()
@@ -455,7 +488,8 @@ def test_whatever_is_not_an_answer_to_this_question_is_left_out_counted_and_not_
         for _, made in BAD.values():
             wire.publish(question.properties["reply_to"], made(nonce), content_encoding="utf-16")
         wait_until(lambda: len(events) >= len(BAD), 30, "all of them to be heard")
-        wire.publish(question.properties["reply_to"], _signed()(nonce))
+        strange = {"application_headers": {"at": datetime(2000, 1, 1)}}  # which no client of Python could decode
+        wire.publish_raw(question.properties["reply_to"], _signed()(nonce), MILLISECONDS, **strange)
         looking.join(30)
     assert [each.url for each in found] == ["http://10.0.0.7"]
     assert [each.metadata["reason"] for each in events] == [reason for reason, _ in BAD.values()]
@@ -568,7 +602,7 @@ def test_a_service_is_found_again_after_the_broker_has_crashed_and_the_one_that_
     with (
         meeting(own_rabbitmq.url),
         announced(url, store="one") as announcer,
-        announced(under_another_name(url), store="two", wait=False) as silent,
+        announced_after(announcer, store="two") as silent,
     ):
         assert finding.find("shop") == url
         wait_until(lambda: "several inbox services" in silent.trouble, 30, "the second one to see the first")
