@@ -25,10 +25,12 @@ def insert(row: Model, *, using: str, ignore_conflicts: bool = False, notify: st
     As with ``bulk_create()`` no signal is sent; unlike there, ``row`` does not learn its primary key. The channel
     ``notify`` is told when the transaction commits, by the same statement, which only PostgreSQL can do.
     """
-    connection = connections[using]
-    fields = tuple(field for field in _fields(type(row)) if not _is_left_to_database(row, field))
-    values = [field.get_db_prep_save(field.pre_save(row, add=True), connection=connection) for field in fields]
-    statement = _statement(type(row), fields, using, connection.vendor, ignore_conflicts)
+    connection, model = connections[using], type(row)
+    left = tuple(field for field in _defaulted(model) if isinstance(field.value_from_object(row), DatabaseDefault))
+    values = [
+        field.get_db_prep_save(field.pre_save(row, add=True), connection=connection) for field in _fields(model, left)
+    ]
+    statement = _statement(model, left, using, connection.vendor, ignore_conflicts)
     if notify:
         statement, values = f"{statement} RETURNING pg_notify(%s, '')", [*values, notify]
     with connection.cursor() as cursor:
@@ -37,19 +39,22 @@ def insert(row: Model, *, using: str, ignore_conflicts: bool = False, notify: st
 
 
 @cache
-def _fields(model: type[Model]) -> tuple[Any, ...]:
-    return tuple(field for field in model._meta.local_concrete_fields if field is not model._meta.auto_field)
-
-
-def _is_left_to_database(row: Model, field: Any) -> bool:
-    """Whether the column takes its ``db_default``."""
-    return isinstance(field.value_from_object(row), DatabaseDefault)
+def _defaulted(model: type[Model]) -> tuple[Any, ...]:
+    """The fields that the database can fill in by itself."""
+    return tuple(field for field in model._meta.local_concrete_fields if field.db_default is not NOT_PROVIDED)
 
 
 @cache
-def _statement(model: type[Model], fields: tuple[Any, ...], using: str, vendor: str, ignore_conflicts: bool) -> str:
+def _fields(model: type[Model], left: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The fields of a statement that leaves some to the database."""
+    without = {model._meta.auto_field, *left}
+    return tuple(field for field in model._meta.local_concrete_fields if field not in without)
+
+
+@cache
+def _statement(model: type[Model], left: tuple[Any, ...], using: str, vendor: str, ignore_conflicts: bool) -> str:
     query = InsertQuery(model, on_conflict=OnConflict.IGNORE if ignore_conflicts else None)
-    given = {field.attname: None for field in fields if field.db_default is not NOT_PROVIDED}  # else they are no values
-    query.insert_values(fields, [model(**given)])
+    given = {field.attname: None for field in _defaulted(model)}  # else they are no values
+    query.insert_values(_fields(model, left), [model(**given)])
     [(statement, _values)] = query.get_compiler(using).as_sql()
     return str(statement)

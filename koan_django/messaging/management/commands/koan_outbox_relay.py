@@ -53,11 +53,16 @@ class Command(BaseCommand):
             reporter.start()
             self.stderr.write(f"relaying {', '.join(bus.alias for bus in relays.buses)}")
             try:
-                failed = self._once(relays, stopping, options["timeout"]) if options["once"] else _run(relays, stopping)
+                if options["once"]:
+                    seen = self._once(relays, stopping, options["timeout"])
+                else:
+                    failed = _run(relays, stopping)
             finally:
                 relays.stop()
                 reporter.stop(timeout=5)
                 process.set_role(role)
+        if options["once"]:
+            failed = self._tell(relays, *seen)  # once they have ended, who have counted all that is gone
         if failed:
             raise SystemExit(LEFT)
 
@@ -74,8 +79,8 @@ class Command(BaseCommand):
             raise CommandError(f"{what}: there is no outbox to publish", returncode=UNABLE)
         return found
 
-    def _once(self, relays: Relays, stopping: list[int], timeout: float) -> bool:
-        """Return whether anything is left that this run should have published."""
+    def _once(self, relays: Relays, stopping: list[int], timeout: float) -> tuple[Left | None, Left | None]:
+        """Return what stood in the outbox at the beginning, and what is left."""
         end = time.monotonic() + timeout
         before = left = None
         while not stopping and time.monotonic() < end and not relays.has_failed:
@@ -88,9 +93,10 @@ class Command(BaseCommand):
             if left is not None and not left.waiting:
                 break
             time.sleep(LOOK_SECONDS)
-        return self._tell(relays, before, left)
+        return before, left
 
     def _tell(self, relays: Relays, before: Left | None, left: Left | None) -> bool:
+        """Return whether anything is left that this run should have published."""
         if before is None or left is None:
             self.stderr.write("the outbox was never read")
             return True
