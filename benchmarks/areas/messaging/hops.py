@@ -30,9 +30,11 @@ _HOP = (
     " a Celery worker, prefork, 2 children. "
 )
 _CELERY = (
-    "Celery's task goes unconfirmed to a classic queue, its default, and is acknowledged before it runs; prefork, 2"
-    " children, of the prefetch multipliers 1 and 128 the one that drained faster."
+    "Celery's task goes unconfirmed to {kind}, and is acknowledged before it runs; prefork, 2 children, of the prefetch"
+    " multipliers 1 and 128 the one that drained faster."
 )
+_QUORUM = _CELERY.format(kind="a quorum queue as well: both wait until the broker has it on its disk")
+_CLASSIC = _CELERY.format(kind="a classic queue, which hands it out before it is on the disk. Told, without a goal")
 _FASTSTREAM = (
     "FastStream's message goes unconfirmed to a classic queue and is acknowledged after it ran, in one process. Told"
     " beside it, without a goal."
@@ -41,7 +43,8 @@ _FASTSTREAM = (
 
 def cases() -> list[Case]:
     """Return the cases."""
-    celery, faststream = _Hops(partial(prepare_celery, "classic"), _celery), _Hops(prepare_faststream, _faststream)
+    quorum, classic = (_Hops(partial(prepare_celery, kind), _celery) for kind in ("quorum", "classic"))
+    faststream = _Hops(prepare_faststream, _faststream)
     return [
         Case(
             name=f"hop-latency/{peer}/p{percent}",
@@ -54,7 +57,8 @@ def cases() -> list[Case]:
             with_cpu=False,
         )
         for peer, name, hops, goal, note in (
-            ("celery", "Celery", celery, 1, _CELERY),
+            ("celery", "Celery", quorum, 1, _QUORUM),
+            ("celery-classic", "Celery", classic, 0, _CLASSIC),
             ("faststream", "FastStream", faststream, 0, _FASTSTREAM),
         )
         for percent in (50, 99)
