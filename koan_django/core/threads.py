@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 #: A query may hang on a dead server; a fork goes on without waiting for it for ever.
 FORK_WAIT_SECONDS = 5.0
 #: How much of its stack tells where a thread is.
-CALLS = 8
+CALLS = 20
 
 #: The parent's threads in a forked child. They are kept: collecting one would collect its connections, and a socket
 #: that is closed here may be shut for the parent as well.
