@@ -69,6 +69,8 @@ KOAN: dict[str, Any] = {
     },
 }
 if "INBOX_BUS_URL" in os.environ:
+    _URL = os.environ.get("INBOX_URL", f"http://{socket.gethostname()}:{os.environ.get('PORT', '8080')}")
+    ALLOWED_HOSTS += [urlsplit(_URL).hostname or ""]
     # Those that remember in the same place are found under one name.
     _REDIS = urlsplit(_REDIS_URL)
     KOAN["MESSAGING"] = {
@@ -82,7 +84,7 @@ if "INBOX_BUS_URL" in os.environ:
         ],
         "ANNOUNCE": {
             "NAME": os.environ.get("INBOX_NAME", "inbox"),
-            "URL": os.environ.get("INBOX_URL", f"http://{socket.gethostname()}:{os.environ.get('PORT', '8080')}"),
+            "URL": _URL,
             "STORE": f"{_REDIS.hostname}:{_REDIS.port or 6379}{_REDIS.path or '/0'}/{_PREFIX['PREFIX']}",
             "PRIORITY": int(os.environ.get("INBOX_PRIORITY", "0")),
         },

@@ -138,10 +138,15 @@ def test_without_redis_it_lives_is_not_ready_nor_announced_and_says_so_to_client
     assert (status, json.loads(text)["code"]) == (503, "unavailable")
 
 
-def test_its_settings_have_nothing_to_complain_about(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"INBOX_BUS_URL": "amqp://127.0.0.1:1/", "INBOX_DISCOVERY_KEY": "k" * 32, "INBOX_URL": "http://inbox:1"}],
+    ids=["alone", "announced"],
+)
+def test_its_settings_have_nothing_to_complain_about(tmp_path: Path, more: dict[str, str]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "django", "check", "--fail-level", "ERROR"],
-        env=environ("redis://127.0.0.1:1/0", 1),
+        env=environ("redis://127.0.0.1:1/0", 1, **more),
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -743,6 +743,9 @@ def test_the_doctor_asks_the_bus(vhost: Vhost, url: str) -> None:
         assert "not looked for yet in this process" in {line.value for line in inbox_panel()}
         finding.find("shop")
         assert url in {line.value for line in inbox_panel()}
+        with lying(url + "/3", store="two"):
+            (torn,) = examinations.services()
+            assert (torn.status, "another NAME" in torn.remedy) == ("unhealthy", True)
     with meeting(vhost.url), override_koan(MESSAGING={"BUSES": {"main": {"URL": vhost.url}}}):
         assert list(examinations.services()) == []  # who does neither needs none
 

@@ -33,7 +33,7 @@ def test_handlers_use_the_service_that_they_find_and_another_one_when_it_is_kill
     def serving(priority: int) -> Service:
         port = free_port()
         more = {"INBOX_BUS_URL": vhost.url, "INBOX_BUS_PREFIX": prefix, "INBOX_DISCOVERY_KEY": KEY}
-        more |= {"INBOX_URL": f"http://127.0.0.1:{port}", "INBOX_PREFIX": f"{prefix}-inbox"}
+        more |= {"INBOX_URL": f"http://127.0.0.1:{port}", "INBOX_PREFIX": f"{prefix}-inbox", "INBOX_HOSTS": "inbox"}
         return started(redis.url, process, tmp_path, port, INBOX_PRIORITY=str(priority), **more)
 
     best, other = serving(9), serving(1)
