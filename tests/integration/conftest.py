@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import textwrap
+import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -17,11 +19,13 @@ import pytest
 from django.contrib.auth.models import Group
 from django.db import connection
 
+from koan_django.core.guard import signal_group
 from koan_django.messaging import handlers
 from koan_django.messaging.buses import registry
 from koan_django.messaging.models import MessageEvent
 from koan_django.testing import override_koan
 from tests.services.fixtures import StartProcess
+from tests.services.plugin import evidence
 from tests.services.process import Process
 from tests.services.waiting import wait_until
 
@@ -78,6 +82,14 @@ class Live:
         if self._override is not None:
             registry.reset()
             self._override.disable()
+
+    def stacks(self) -> tuple[str, str]:
+        """Where the threads of the workers stand, and those of their children."""
+        running = {worker: len(worker.output) for worker in self._workers if worker.running}
+        for worker in running:
+            signal_group(worker.pid, signal.SIGUSR2)  # see celery.py
+        time.sleep(1)
+        return "where the workers stand", "\n".join(worker.output[length:] for worker, length in running.items())
 
     @property
     def env(self) -> dict[str, str]:
@@ -146,13 +158,16 @@ def kinds() -> Counter[str]:
 
 
 @pytest.fixture
-def live(tmp_path: Path, process: StartProcess, transactional_db: None) -> Iterator[Live]:
+def live(
+    request: pytest.FixtureRequest, tmp_path: Path, process: StartProcess, transactional_db: None
+) -> Iterator[Live]:
     """A project whose messages this test can send: its handlers are known here for as long as the test lasts."""
     before = dict(handlers._handlers)
     from tests.integration.project import handlers as project
 
     _declare(project)
     made = Live(tmp_path, process)
+    evidence(request.node, made.stacks)
     yield made
     made.end()
     handlers._handlers.clear()
