@@ -104,6 +104,13 @@ def here(vhost: Vhost) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def here_with_time(vhost: Vhost) -> Iterator[None]:
+    """Several services are heard though the machine is busy."""
+    with meeting(vhost.url, SELECTION_WAIT=1):
+        yield
+
+
 @pytest.fixture(name="users")
 def users_of_the_broker(vhost: Vhost) -> Iterator[Users]:
     made = Users(vhost)
@@ -226,7 +233,9 @@ def test_what_was_found_is_looked_for_again_after_a_while(vhost: Vhost, url: str
         wait_until(lambda: finding.find("shop") == url and len(events) > 2, 30, "the cache to end")
 
 
-def test_the_best_of_those_with_one_memory_is_selected_and_another_one_when_it_fails(here: None, url: str) -> None:
+def test_the_best_of_those_with_one_memory_is_selected_and_another_one_when_it_fails(
+    here_with_time: None, url: str
+) -> None:
     better = f"http://127.0.0.1:{free_port()}"
     with announced(url, store="one", priority=1), lying(better, store="one", priority=9) as lie:
         assert finding.find("shop") == better
@@ -348,7 +357,7 @@ def test_a_service_that_fails_for_a_while_is_not_found_until_it_is_back(vhost: V
 # two with one name
 
 
-def test_two_services_with_one_name_and_two_memories_are_an_error_of_clients(here: None, url: str) -> None:
+def test_two_services_with_one_name_and_two_memories_are_an_error_of_clients(here_with_time: None, url: str) -> None:
     other = under_another_name(url)
     with announced(url, store="one"), lying(other, store="two"):
         with pytest.raises(ServiceConflictError, match="duplicates would be missed") as raised:
@@ -735,7 +744,11 @@ def test_the_doctor_asks_the_bus(vhost: Vhost, url: str) -> None:
         with announced(url):
             (said,) = examinations.services()
             assert said.status == "healthy"
-    with meeting(vhost.url, "http", http), lying(url, store="one"), lying(url + "/2", store="one"):
+    with (
+        meeting(vhost.url, "http", http, SELECTION_WAIT=1),
+        lying(url, store="one"),
+        lying(url + "/2", store="one"),
+    ):
         (well,) = examinations.services()
         assert (well.name, well.status) == ("inbox.service.shop", "healthy")
         assert f"{url} (store one" in well.message
