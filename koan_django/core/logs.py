@@ -49,10 +49,6 @@ class RedactionFilter(logging.Filter):
         return True
 
 
-def _level_of(phase: Phase) -> int:
-    return _LEVELS.get(phase, logging.INFO)
-
-
 @cache
 def _logger_of(name: str) -> logging.Logger:
     return logging.getLogger(f"koan_django.{name.partition('.')[0]}")
@@ -60,7 +56,7 @@ def _logger_of(name: str) -> logging.Logger:
 
 def is_logged(name: str, phase: Phase) -> bool:
     """Whether the logger of the app that ``name`` begins with writes events of this phase."""
-    return _logger_of(name).isEnabledFor(_level_of(phase))
+    return _logger_of(name).isEnabledFor(_LEVELS.get(phase, logging.INFO))
 
 
 def log_event(event: Event) -> None:
@@ -73,4 +69,6 @@ def log_event(event: Event) -> None:
         hint = hints.explain(event.error)
         if hint is not None:
             words.append(f"hint={hint.advice()}")
-    _logger_of(event.name).log(_level_of(event.phase), "%s %s %s", event.name, event.phase, " ".join(words))
+    _logger_of(event.name).log(
+        _LEVELS.get(event.phase, logging.INFO), "%s %s %s", event.name, event.phase, " ".join(words)
+    )

@@ -135,7 +135,7 @@ class Message(msgspec.Struct, metaclass=MessageMeta, frozen=True):
         it, and :class:`~koan_django.messaging.exceptions.OutboxError` when several transactions are open and none is
         named.
         """
-        from .outgoing.sending import send
+        from koan_django.messaging.outgoing.sending import send  # absolute: found at once, with each message
 
         return send(self, delay=delay, eta=eta, bus=bus, priority=priority, using=using)
 
@@ -150,7 +150,7 @@ class Message(msgspec.Struct, metaclass=MessageMeta, frozen=True):
         using: str | None = None,
     ) -> Receipt:
         """Send to one group only."""
-        from .outgoing.sending import send
+        from koan_django.messaging.outgoing.sending import send  # absolute: found at once, with each message
 
         return send(self, delay=delay, eta=eta, bus=bus, priority=priority, group=group, using=using)
 
@@ -164,7 +164,7 @@ class Message(msgspec.Struct, metaclass=MessageMeta, frozen=True):
         using: str | None = None,
     ) -> Receipt:
         """Like :meth:`send`, awaited."""
-        from .outgoing.sending import asend
+        from koan_django.messaging.outgoing.sending import asend
 
         return await asend(self, delay=delay, eta=eta, bus=bus, priority=priority, using=using)
 
@@ -179,7 +179,7 @@ class Message(msgspec.Struct, metaclass=MessageMeta, frozen=True):
         using: str | None = None,
     ) -> Receipt:
         """Like :meth:`send_to`, awaited."""
-        from .outgoing.sending import asend
+        from koan_django.messaging.outgoing.sending import asend
 
         return await asend(self, delay=delay, eta=eta, bus=bus, priority=priority, group=group, using=using)
 

@@ -6,6 +6,7 @@ them too, for messages of transactions there; each is published by a relay of it
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from django.conf import settings
@@ -17,12 +18,20 @@ from koan_django.messaging.exceptions import OutboxError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from koan_django.messaging.models import OutboxMessage
+
 
 def main() -> str:
     """Return the database of messaging's tables."""
+    return router.db_for_write(rows())
+
+
+@cache
+def rows() -> type[OutboxMessage]:
+    """Return the model of the outbox, which is there once the apps are; it is asked for with each message."""
     from koan_django.messaging.models import OutboxMessage
 
-    return router.db_for_write(OutboxMessage)
+    return OutboxMessage
 
 
 def every() -> tuple[str, ...]:

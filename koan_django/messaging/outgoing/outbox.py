@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from functools import cache
 from typing import TYPE_CHECKING
 
 from django.db import connections, transaction
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
     from koan_django.messaging.buses.base import Due
     from koan_django.messaging.envelope import Envelope
-    from koan_django.messaging.models import OutboxMessage
 
 #: Tenants with a broker of their own have lanes of their own: a lane waits for what its broker does not take. A relay
 #: holds them with the lane of the same number modulo :data:`~koan_django.messaging.routing.LANES`.
@@ -61,16 +59,8 @@ def must_store(bus: str, envelopes: Sequence[Envelope], using: str | None = None
     lanes = {lane_of(bus, envelope) for envelope in envelopes if envelope.partition_key}
     if not lanes:
         return ""
-    rows = _rows().objects
+    rows = databases.rows().objects
     return next((each for each in databases.every() if rows.using(each).ahead(bus, lanes).exists()), "")
-
-
-@cache
-def _rows() -> type[OutboxMessage]:
-    """The model, which is there once the apps are; it is asked for with each message."""
-    from koan_django.messaging.models import OutboxMessage
-
-    return OutboxMessage
 
 
 def store(
@@ -80,19 +70,14 @@ def store(
 
     As after ``Model.save()``, a transaction in which that statement has failed can only be rolled back.
     """
-    from koan_django.messaging.models import OutboxMessage
-
     using = using or databases.main()
-    columns = available(due)
-    rows = [
-        OutboxMessage.holding(bus, each, lane=lane_of(bus, each), last_error=error[:500], **columns)
-        for each in envelopes
-    ]
+    columns, model = available(due), databases.rows()
+    rows = [model.holding(bus, each, lane=lane_of(bus, each), last_error=error[:500], **columns) for each in envelopes]
     with transaction.atomic(using=using, savepoint=False):
         if len(rows) == 1 and not columns:
             insert(rows[0], using=using, notify=to_tell(bus, using))
         else:
-            OutboxMessage.objects.using(using).bulk_create(rows)
+            model.objects.using(using).bulk_create(rows)
             if due is None:
                 notify(bus, using)
         events.record((events.event("sent", bus, each) for each in envelopes), of=using)
@@ -106,7 +91,7 @@ def cancel(bus: str, message_id: str) -> bool:
 
 
 def _cancel(bus: str, message_id: str, using: str) -> bool:
-    waiting = _rows().objects.using(using).recallable(bus, message_id)
+    waiting = databases.rows().objects.using(using).recallable(bus, message_id)
     with transaction.atomic(using=using):
         found = [row.envelope() for row in waiting]
         gone = bool(found) and bool(waiting.delete()[0])

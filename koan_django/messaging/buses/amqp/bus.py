@@ -52,11 +52,11 @@ class AmqpBus(BrokerBus):
         """The publisher of this process."""
         pid = os.getpid()
         found = self._publishers.get(pid)
-        if found is not None and found.is_alive():
+        if found is not None and found.serves:
             return found
         with self._locks.setdefault(pid, threading.Lock()):
             found = self._publishers.get(pid)
-            if found is None or not found.is_alive():
+            if found is None or not found.serves:
                 found = Publisher(self.options, self.names)
                 found.start()
                 self._publishers[pid] = found
@@ -65,7 +65,7 @@ class AmqpBus(BrokerBus):
     @property
     def publisher_state(self) -> str:
         found = self._publishers.get(os.getpid())
-        if found is None or not found.is_alive():
+        if found is None or not found.serves:
             return "not needed yet in this process"
         return found.error or "publishes"
 

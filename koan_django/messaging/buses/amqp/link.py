@@ -13,7 +13,7 @@ import socket
 import ssl
 import time
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from amqp.exceptions import AccessRefused, AMQPError
 from kombu.connection import Connection
@@ -28,6 +28,9 @@ from koan_django.messaging.exceptions import BusUnavailableError, CredentialsRef
 from .arrivals import Ack
 from .readahead import ReadAhead
 from .tolerance import tolerant
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HEARTBEAT_SECONDS = 10
 CONNECT_SECONDS = 5
@@ -71,6 +74,8 @@ class Link:
         self._poll = select.poll()
         self._poll.register(self._reader, select.POLLIN)
         self._socket: Any = None
+        #: How many bytes TLS has decrypted ahead.
+        self._decrypted: Callable[[], int] | None = None
         self._polled = -1
         self._ahead: ReadAhead | None = None
         self.blocked = self.stale = False
@@ -111,6 +116,7 @@ class Link:
         self._watched.use(url)
         self._transport = self._connection.transport
         self._socket = self._connection.sock
+        self._decrypted = getattr(self._socket, "pending", None)
         self._socket.settimeout(self._reply_seconds)
         self._ahead = ReadAhead.of(self._connection)
         self._connection.on_inbound_frame = tolerant(self._connection.on_inbound_frame)
@@ -203,8 +209,7 @@ class Link:
         """What was read ahead, and what TLS has decrypted, no selector sees."""
         if self._ahead is not None and self._ahead.pending:
             return True
-        pending = getattr(self._socket, "pending", None)
-        return pending is not None and bool(pending())
+        return self._decrypted is not None and self._decrypted() > 0
 
     def disconnect(self, *, politely: bool = True) -> None:
         """Close the connection: politely, if that works, so that the broker has read what was written."""
@@ -216,7 +221,7 @@ class Link:
                 with contextlib.suppress(Exception):
                     self._socket.settimeout(CLOSE_SECONDS)
                     connection.close()
-            self._socket = self._ahead = None
+            self._socket = self._decrypted = self._ahead = None
         self.blocked = False
         if connection is not None:
             with contextlib.suppress(Exception):

@@ -97,6 +97,8 @@ class Publisher(threading.Thread):
         self._backoff = MIN_BACKOFF_SECONDS
         self._stopping = threading.Event()
         self.error = ""
+        #: Whether it may be given messages: from the first moment until its thread has ended.
+        self.serves = True
 
     def publish(self, messages: Sequence[Addressed]) -> list[Outcome]:
         """Publish messages and wait for all outcomes, in order."""
@@ -182,6 +184,7 @@ class Publisher(threading.Thread):
                 with self._owning:
                     self._serve()
         finally:
+            self.serves = False
             with self._owning:
                 self._link.close()
 
@@ -213,8 +216,10 @@ class Publisher(threading.Thread):
                 finally:
                     self._leader = 0
         finally:
-            with suppress(RuntimeError):  # it is another's
+            try:  # noqa: SIM105  # each message comes this way
                 self._owning.release()
+            except RuntimeError:  # it is another's
+                pass
             if not self._is_idle:
                 self._wake()
 
@@ -300,17 +305,17 @@ class Publisher(threading.Thread):
             self._refuse_queued()
             return
         self.error = ""
-        while self._may_write:
+        while self._queue and self._may_write:
             self._link.write(b"".join(self._chunk()))
 
     @property
     def _may_write(self) -> bool:
-        return bool(self._queue) and len(self._in_flight) < WINDOW and not self._link.stale
+        return len(self._in_flight) < WINDOW and not self._link.stale
 
     def _chunk(self) -> list[bytes]:
         """Take from the queue what is written at once."""
         pieces, size, deadline = [], 0, time.monotonic() + self._timeout
-        while self._may_write and size < CHUNK_BYTES:
+        while self._queue and size < CHUNK_BYTES and self._may_write:
             publication = self._queue[0]
             encoded = b"" if publication.abandoned else self._encoded(publication)
             self._queue.popleft()
@@ -352,7 +357,7 @@ class Publisher(threading.Thread):
 
     def _patience(self) -> float:
         """How long to wait for frames: until the oldest confirm is due."""
-        if not self._in_flight or self._may_write:
+        if not self._in_flight or (self._queue and self._may_write):
             return 0.0
         if self._link.blocked:
             return 1.0
@@ -389,7 +394,7 @@ class Publisher(threading.Thread):
         if text != self.error:
             logger.warning("Publishing is interrupted: %s", text)
         self.error = text
-        lost, self._in_flight, self._channel = self._in_flight.all(), Unconfirmed(), None
+        lost, self._in_flight, self._channel = list(self._in_flight.values()), Unconfirmed(), None
         self._was_blocked = False
         self._link.disconnect(politely=False)
         self._retry_at = time.monotonic() + self._backoff

@@ -38,29 +38,26 @@ class Publication:
         return self.envelope.id, self.exchange, self.routing_key
 
 
-class Unconfirmed:
-    """Publications by delivery tag, which the broker counts from 1 on each channel."""
+class Unconfirmed(dict[int, Publication]):
+    """Publications by delivery tag, which the broker counts from 1 on each channel; in the order of their writing."""
 
     def __init__(self) -> None:
-        self._by_tag: dict[int, Publication] = {}
+        super().__init__()
         self._tag = 0
         self._lowest = 1
         self._returned: Counter[Address] = Counter()
 
-    def __len__(self) -> int:
-        return len(self._by_tag)
-
     def add(self, publication: Publication) -> None:
         """Remember what is written next."""
         self._tag += 1
-        self._by_tag[self._tag] = publication
+        self[self._tag] = publication
 
     def settle(self, tag: int, multiple: bool) -> list[Publication]:
         """Take out what an answer is for: this tag or, with ``multiple``, everything up to it. Others are ignored."""
         tags: Iterable[int] = (tag,)
         if multiple:
             tags, self._lowest = range(self._lowest, min(tag, self._tag) + 1), min(tag, self._tag) + 1
-        return [self._by_tag.pop(each) for each in tags if each in self._by_tag]
+        return [self.pop(each) for each in tags if each in self]
 
     def note_return(self, address: Address) -> None:
         """A message came back; its acknowledgement follows."""
@@ -76,13 +73,9 @@ class Unconfirmed:
     @property
     def deadline(self) -> float:
         """When the oldest should be answered."""
-        return next(iter(self._by_tag.values())).deadline
+        return next(iter(self.values())).deadline
 
     def put_off(self, deadline: float) -> None:
         """Give all of them more time."""
-        for publication in self._by_tag.values():
+        for publication in self.values():
             publication.deadline = deadline
-
-    def all(self) -> list[Publication]:
-        """Return them in the order in which they were written."""
-        return list(self._by_tag.values())
