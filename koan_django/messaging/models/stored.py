@@ -36,19 +36,23 @@ class StoredEnvelope(models.Model):
     @classmethod
     def holding(cls, bus: str, envelope: Envelope, **columns: Any) -> Self:
         """Return an unsaved row for ``envelope``."""
-        return cls(
-            bus=bus,
-            group=columns.pop("group", envelope.group),
-            message_id=envelope.id,
-            alias=envelope.alias,
-            version=envelope.version,
-            routing_key=envelope.routing_key,
-            headers=dict(envelope.headers),
-            body=envelope.body,
-            priority=envelope.priority,
-            attempt=envelope.attempt,
-            **columns,
-        )
+        return cls(**{**cls.columns_of(bus, envelope), **columns})
+
+    @staticmethod
+    def columns_of(bus: str, envelope: Envelope) -> dict[str, Any]:
+        """Return the columns that hold ``envelope``."""
+        return {
+            "bus": bus,
+            "group": envelope.group,
+            "message_id": envelope.id,
+            "alias": envelope.alias,
+            "version": envelope.version,
+            "routing_key": envelope.routing_key,
+            "headers": dict(envelope.headers),
+            "body": envelope.body,
+            "priority": envelope.priority,
+            "attempt": envelope.attempt,
+        }
 
     def envelope(self) -> Envelope:
         """Return what the row holds."""

@@ -40,7 +40,7 @@ def every() -> tuple[str, ...]:
 
 
 def is_obvious(using: str | None) -> bool:
-    """Whether :meth:`choose` looks at no transaction, so that any thread may ask."""
+    """Whether :func:`choose` looks at no transaction, so that any thread may ask."""
     return using is not None or len(settings.DATABASES) == 1
 
 

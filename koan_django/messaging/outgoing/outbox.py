@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db import connections, transaction
 
 from koan_django.core import faults
-from koan_django.core.inserting import insert
+from koan_django.core.inserting import insert_values
 from koan_django.core.retry import RetryPolicy
 from koan_django.messaging import events
 from koan_django.messaging.conf import options
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _TENANTS = 500
 #: How long a message waits after a failed publish: 1 s, 2 s, … 60 s, without end.
 BACKOFF = RetryPolicy(max_attempts=1_000_000, first_delay=timedelta(seconds=1), max_delay=timedelta(seconds=60))
+
+#: What the columns of most messages hold, and by themselves.
+_USUAL = {"group": "", "version": 1, "priority": 0, "attempt": 1, "last_error": ""}
 
 _BEFORE_BROKER = faults.point("messaging.broker.before_publish")
 _BEFORE_COMMIT = faults.point("messaging.outbox.before_commit")
@@ -71,18 +74,23 @@ def store(
     As after ``Model.save()``, a transaction in which that statement has failed can only be rolled back.
     """
     using = using or databases.main()
-    columns, model = available(due), databases.rows()
-    rows = [model.holding(bus, each, lane=lane_of(bus, each), last_error=error[:500], **columns) for each in envelopes]
+    times, model = available(due), databases.rows()
     with transaction.atomic(using=using, savepoint=False):
-        if len(rows) == 1 and not columns:
-            insert(rows[0], using=using, notify=to_tell(bus, using))
+        if len(envelopes) == 1 and not times:
+            insert_values(model, _columns(bus, envelopes[0], error), using=using, notify=to_tell(bus, using))
         else:
-            model.objects.using(using).bulk_create(rows)
+            model.objects.using(using).bulk_create(model(**_columns(bus, each, error), **times) for each in envelopes)
             if due is None:
                 notify(bus, using)
         events.record((events.event("sent", bus, each) for each in envelopes), of=using)
         _BEFORE_COMMIT()
     return [Receipt(each.id, "accepted", bus) for each in envelopes]
+
+
+def _columns(bus: str, envelope: Envelope, error: str) -> dict[str, Any]:
+    """The columns of a message, without those that hold what most do."""
+    found = {**databases.rows().columns_of(bus, envelope), "lane": lane_of(bus, envelope), "last_error": error[:500]}
+    return {name: value for name, value in found.items() if name not in _USUAL or value != _USUAL[name]}
 
 
 def cancel(bus: str, message_id: str) -> bool:
