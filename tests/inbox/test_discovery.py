@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -50,6 +51,7 @@ from tests.messaging.test_wire import MILLISECONDS
 from tests.messaging.wire import Wire, wired
 from tests.services.fixtures import StartProcess
 from tests.services.process import Process
+from tests.services.proxy import Proxy
 from tests.services.rabbitmq import RabbitMQ, Vhost
 from tests.services.waiting import free_port, wait_until
 
@@ -282,20 +284,20 @@ def test_a_key_rotates_one_side_after_the_other(vhost: Vhost, url: str) -> None:
 def test_without_a_service_nothing_is_handled_or_all_as_the_policy_says(vhost: Vhost) -> None:
     http = {"URL": "discover:shop", "TOKEN": TOKEN}
     with (
-        meeting(vhost.url, "http", http, TIMEOUT=0.5),
+        meeting(vhost.url, "http", http, TIMEOUT=1),
         pytest.raises(ServiceNotFoundError, match="nobody has answered"),
         inbox.claim("stripe", "evt-1"),
     ):
         pass
-    with meeting(vhost.url, "http", http, "process", TIMEOUT=0.5), inbox.claim("stripe", "evt-1") as claim:
+    with meeting(vhost.url, "http", http, "process", TIMEOUT=1), inbox.claim("stripe", "evt-1") as claim:
         assert not claim.duplicate
-    with meeting(vhost.url, "http", http, TIMEOUT=0.5):
+    with meeting(vhost.url, "http", http, TIMEOUT=1):
         probed = {each.name: each for each in health.ready().findings}["inbox"]
         assert (probed.status, "'shop' was found" in probed.message) == ("unhealthy", True)
 
 
 def test_who_waited_for_somebody_who_looked_in_vain_does_not_look_again(vhost: Vhost) -> None:
-    with meeting(vhost.url, TIMEOUT=0.5), counting("inbox.discover") as events:
+    with meeting(vhost.url, TIMEOUT=1), counting("inbox.discover") as events:
         raised: list[Exception] = []
 
         def look() -> None:
@@ -319,10 +321,33 @@ def test_a_broker_that_is_away_is_told_without_its_password(caplog: pytest.LogCa
     assert "wrong-pa55" not in str(raised.value) + caplog.text
 
 
+def test_a_broker_that_says_nothing_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = f"amqp://127.0.0.1:{silent.getsockname()[1]}/"
+        with meeting(place, TIMEOUT=1), pytest.raises(StoreUnavailableError, match=r"cannot be reached.*timed out"):
+            finding.find("shop")
+
+
+def test_a_network_that_stands_still_is_a_service_that_is_not_found(vhost: Vhost, url: str) -> None:
+    with (
+        Proxy.before(vhost.url) as proxy,
+        meeting(vhost.url),
+        announced(url),
+        meeting(proxy.url(vhost.url), TIMEOUT=3),
+    ):
+        assert finding.find("shop") == url
+        finding.forget()
+        proxy.pause("down")
+        with pytest.raises(StoreUnavailableError, match="cannot be looked for"):
+            finding.find("shop")
+        proxy.resume()
+        assert wait_until(lambda: finding.find("shop"), 30, errors=(StoreUnavailableError,)) == url
+
+
 def test_a_service_whose_address_nobody_answers_is_not_announced(
     vhost: Vhost, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with meeting(vhost.url, TIMEOUT=0.5), pytest.MonkeyPatch.context() as patch:
+    with meeting(vhost.url, TIMEOUT=1), pytest.MonkeyPatch.context() as patch:
         patch.setattr(announcing, "BEGINNING_SECONDS", 0.0)
         with announced(f"http://127.0.0.1:{free_port()}", wait=False) as announcer:
             wait_until(lambda: "Refused" in announcer.trouble, 30, "the trouble")
@@ -339,17 +364,15 @@ def test_a_service_that_fails_for_a_while_is_not_found_until_it_is_back(vhost: V
     def answer(request: Any) -> None:
         says(*((200, {"openapi": "3.1.0"}) if well.is_set() else (503, {})))(request)
 
-    with meeting(vhost.url, TIMEOUT=0.5), answering(answer) as (url, _), announced(url) as announcer:
+    with meeting(vhost.url), answering(answer) as (url, _), announced(url) as announcer:
         assert finding.find("shop") == url
         for _ in range(2):
             well.clear()
             wait_until(lambda: "it answered 503" in announcer.trouble, 30, "the failure to be noticed")
-            finding.forget()
-            with pytest.raises(ServiceNotFoundError):
+            with meeting(vhost.url, TIMEOUT=1), pytest.raises(ServiceNotFoundError):
                 finding.find("shop")
             well.set()
             wait_until(lambda: not announcer.trouble, 30, "the service to be announced again")
-            finding.forget()
             assert finding.find("shop") == url
         assert announcer.finding().status == "healthy"
 
@@ -538,7 +561,7 @@ def test_whatever_a_holder_of_the_key_says_is_a_service_or_refused(
 
 
 def test_a_flood_that_is_not_believed_takes_no_more_than_the_time_to_look(vhost: Vhost) -> None:
-    with meeting(vhost.url, TIMEOUT=1), wired(vhost.url) as wire:
+    with meeting(vhost.url, TIMEOUT=3), wired(vhost.url) as wire:
         heard = listener(wire)
         raised: list[Exception] = []
 
@@ -734,16 +757,16 @@ def test_a_name_that_nobody_could_have_is_told(written: str) -> None:
 
 def test_the_doctor_asks_the_bus(vhost: Vhost, url: str) -> None:
     http = {"URL": "discover:shop", "TOKEN": TOKEN}
-    with meeting(vhost.url, "http", http, TIMEOUT=0.5):
+    with meeting(vhost.url, "http", http, TIMEOUT=1):
         nobody = {each.name: each for each in doctor.examine()}["inbox.service.shop"]
         assert (nobody.status, "announces this name" in nobody.remedy) == ("unhealthy", True)
-    with meeting(vhost.url, ANNOUNCE={"NAME": "shop", "URL": url}, TIMEOUT=0.5):
+    with meeting(vhost.url, ANNOUNCE={"NAME": "shop", "URL": url}, TIMEOUT=1):
         (silent,) = examinations.services()
         assert (silent.name, silent.status) == ("inbox.announced.shop", "unhealthy")
         assert "koan_inbox_announce" in silent.remedy
-        with announced(url):
-            (said,) = examinations.services()
-            assert said.status == "healthy"
+    with meeting(vhost.url, ANNOUNCE={"NAME": "shop", "URL": url}), announced(url):
+        (said,) = examinations.services()
+        assert said.status == "healthy"
     with (
         meeting(vhost.url, "http", http, SELECTION_WAIT=1),
         lying(url, store="one"),
@@ -795,7 +818,7 @@ def test_the_command_announces_until_it_is_told_to_end(vhost: Vhost, url: str, p
         assert child.wait(30) == 0, child.tail()
         assert not HealthFact.objects.exists()
     finding.forget()
-    with meeting(vhost.url, TIMEOUT=0.5), pytest.raises(ServiceNotFoundError):
+    with meeting(vhost.url, TIMEOUT=1), pytest.raises(ServiceNotFoundError):
         finding.find("shop")
     assert KEY not in child.output
 
