@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 
-from . import conf, defaults
+from . import conf, defaults, templating
 from .options import parse
 from .section import options
 from .stores import chosen
@@ -117,6 +117,36 @@ def check_core(app_configs: object, **kwargs: object) -> list[CheckMessage]:
     ]
 
 
+def check_references(app_configs: object, **kwargs: object) -> list[CheckMessage]:
+    """E005: a reference in the setting is of a kind that no installed app resolves."""
+    try:
+        koan = conf.effective(conf.current(), [])
+    except ImproperlyConfigured:
+        return []  # check_setting reports it
+    read = [name for name in koan if name in conf.SECTIONS and apps.is_installed(conf.SECTIONS[name])]
+    return [
+        Error(
+            f"{path} holds a reference of the kind {kind!r}, which nothing resolves",
+            hint="Add 'koan_django.secrets' to INSTALLED_APPS; the one kind that it resolves is 'secret'.",
+            id="koan_core.E005",
+        )
+        for name in read
+        for path, text in _texts(koan[name], f"KOAN[{name!r}]")
+        for kind in templating.unresolved(text)
+    ]
+
+
+def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _texts(item, f"{path}[{key!r}]")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _texts(item, f"{path}[{index}]")
+
+
 def section_check(section: conf.Section[Any], check_id: str) -> Callable[..., Sequence[CheckMessage]]:
     """Return a check that turns each error of ``section`` into one message with ``check_id``."""
 
@@ -148,7 +178,7 @@ def check_audit_key(app_configs: object, **kwargs: object) -> list[CheckMessage]
 
 def register_all() -> None:
     """Register core's own checks."""
-    for check in (check_setting, check_core, check_environments, check_options, check_stores):
+    for check in (check_setting, check_core, check_environments, check_options, check_references, check_stores):
         register(check)
     register(check_deployment, deploy=True)
     register(check_audit_key, deploy=True)

@@ -68,6 +68,11 @@ def references(text: str) -> list[tuple[str, str]]:
     return [whole] if whole else list(_inner(text))
 
 
+def unresolved(text: str) -> list[str]:
+    """Return the kinds in ``text`` that nobody resolves: :func:`render` would raise."""
+    return [kind for kind, _body in references(text) if kind not in _resolvers]
+
+
 def render(text: str, resolvers: Mapping[str, Resolver] | None = None) -> str:
     """Return ``text`` with each reference resolved.
 

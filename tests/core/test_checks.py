@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core import checks
 from django.test import override_settings
 
-from koan_django.core.checks import check_core, check_environments, check_setting
+from koan_django.core.checks import check_core, check_environments, check_references, check_setting
 
 
 def messages(koan: Any) -> list[tuple[str, str]]:
@@ -67,6 +67,22 @@ def test_e004_the_overlay_of_another_environment_is_checked_here_and_now() -> No
             "koan_core.E004"
         ),
     }
+
+
+def test_e005_a_reference_that_no_app_resolves_is_named_and_no_section_that_nobody_reads() -> None:
+    buses = {"main": {"URL": "amqp://a:{{other:b}}@c/", "FAILOVER": ["amqp://a@d/", "amqp://a:{{other:e}}@f/"]}}
+    overlays = {"here": {"MESSAGING": {"BUSES": buses}}}
+    with override_settings(KOAN={"ENVIRONMENT": "here", "ENVIRONMENTS": overlays, "MEDAI": {"X": "{{other:x}}"}}):
+        found = check_references(None)
+    assert [(message.id, str(message.msg).partition(" ")[0]) for message in found] == [
+        ("koan_core.E005", "KOAN['MESSAGING']['BUSES']['main']['URL']"),
+        ("koan_core.E005", "KOAN['MESSAGING']['BUSES']['main']['FAILOVER'][1]"),
+    ]
+    assert "of the kind 'other'" in str(found[0].msg)
+    assert "INSTALLED_APPS" in str(found[0].hint)
+    buses = {"main": {"URL": r"amqp://a:{{secret:b}}@c/\{{other:x}}"}}
+    with override_settings(KOAN={"MESSAGING": {"BUSES": buses}}):
+        assert check_references(None) == []
 
 
 def test_w002_a_variable_that_the_settings_overrule_is_named(monkeypatch: Any) -> None:

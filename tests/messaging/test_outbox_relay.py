@@ -112,12 +112,17 @@ def test_sigterm_settles_what_is_in_flight_and_gives_the_lanes_back(
 
 
 def once(*words: str) -> tuple[int, str]:
-    out, code = StringIO(), 0
+    code, printed, _said = saying(*words)
+    return code, printed
+
+
+def saying(*words: str) -> tuple[int, str, str]:
+    out, err, code = StringIO(), StringIO(), 0
     try:
-        call_command("koan_outbox_relay", "--once", *words, stdout=out, stderr=StringIO())
+        call_command("koan_outbox_relay", "--once", *words, stdout=out, stderr=err)
     except SystemExit as error:
         code = int(error.code or 0)
-    return code, out.getvalue()
+    return code, out.getvalue(), err.getvalue()
 
 
 def test_once_empties_the_outbox_and_ends(use_bus: UseBus, vhost: Vhost, wire: Wire) -> None:
@@ -128,6 +133,21 @@ def test_once_empties_the_outbox_and_ends(use_bus: UseBus, vhost: Vhost, wire: W
     assert once() == (0, "5 messages published, 0 left, 0 parked\n")
     assert firsts_by_key(wire, queue) == {"one": [0, 1, 2, 3, 4]}
     assert once("--bus", "main") == (0, "0 messages published, 0 left, 0 parked\n")
+
+
+def test_once_says_why_a_message_is_left(use_bus: UseBus, vhost: Vhost) -> None:
+    use_bus(vhost.url)
+    with listening(OrderPlaced, group="billing"), transaction.atomic():
+        OrderPlaced(1).send_to("billing")
+    code, printed, said = saying("--timeout", "10")
+    assert (code, printed) == (1, "0 messages published, 1 left, 0 parked\n")
+    assert "billing" in said
+
+
+def test_a_timeout_without_once_is_refused() -> None:
+    with pytest.raises(CommandError, match="--timeout is for --once") as refused:
+        call_command("koan_outbox_relay", "--timeout", "3")
+    assert refused.value.returncode == 2
 
 
 def test_once_ends_with_an_error_while_the_broker_is_away(use_bus: UseBus, proxy: Proxy, through: str) -> None:

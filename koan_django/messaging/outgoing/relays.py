@@ -53,11 +53,6 @@ class Relays:
         return sum(relay.published for relay in self.running.values())
 
     @property
-    def error(self) -> str:
-        """What keeps one of them from publishing."""
-        return next((relay.error for relay in self.running.values() if relay.error), "")
-
-    @property
     def has_failed(self) -> bool:
         """Whether one has ended by an error, which none should."""
         return any(not relay.is_alive() for relay in self.running.values())
@@ -82,10 +77,20 @@ class Relays:
     def left(self) -> Left:
         """Count what stands in the outbox; uses the database."""
         keep_usable()
-        mine = [_outbox(using).filter(bus__in=[bus.alias for bus in self.buses]) for using in databases.every()]
+        mine = self._rows()
         due = Q(available_at__lte=Now()) | Q(tries__gt=0)
         waiting = sum(rows.filter(due, state="pending").count() for rows in mine)
         return Left(waiting, sum(rows.filter(state="parked").count() for rows in mine))
+
+    def reason(self) -> str:
+        """What keeps one from publishing, or else what was said of the message tried last; uses the database."""
+        if found := next((relay.error for relay in self.running.values() if relay.error), ""):
+            return found
+        try:
+            failed = [rows.exclude(last_error="").order_by("-available_at").first() for rows in self._rows()]
+        except (DatabaseError, InterfaceError) as error:
+            return str(error)
+        return next((row.last_error for row in failed if row), "")
 
     def stop(self) -> None:
         """End all of them: what is in flight is settled, and the lanes are given back."""
@@ -93,6 +98,10 @@ class Relays:
             relay.drain()
         for relay in self.running.values():
             self._stop(relay)
+
+    def _rows(self) -> list[OutboxQuerySet]:
+        aliases = [bus.alias for bus in self.buses]
+        return [_outbox(using).filter(bus__in=aliases) for using in databases.every()]
 
     def _stop(self, relay: Relay) -> None:
         relay.stop(relay.lease.total_seconds() + SPARE_SECONDS)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from koan_django.messaging.buses.base import Bus
 
 LEFT, UNABLE = 1, 2
+#: For how long ``--once`` goes on, in seconds, when nothing else is said.
+TIMEOUT = 60.0
 #: How often to look whether it was asked to end, or whether the outbox is empty.
 LOOK_SECONDS = 0.2
 #: How often to look which broker is elected.
@@ -40,10 +42,13 @@ class Command(BaseCommand):
         parser.add_argument("--bus", action="append", default=[], help="the alias of a bus; may be repeated")
         parser.add_argument("--once", action="store_true", help="end when nothing waits that is due")
         parser.add_argument(
-            "--timeout", type=float, default=60.0, help="with --once, end after so many seconds whatever waits"
+            "--timeout", type=float, help=f"with --once, end after so many seconds ({TIMEOUT:g}) whatever waits"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        timeout = TIMEOUT if options["timeout"] is None else options["timeout"]
+        if not options["once"] and options["timeout"] is not None:
+            raise CommandError("--timeout is for --once: without it a relay runs until told to end", returncode=UNABLE)
         relays = Relays(self._buses(options["bus"]))
         role = process.role()
         process.set_role("relay")
@@ -54,7 +59,7 @@ class Command(BaseCommand):
             self.stderr.write(f"relaying {', '.join(bus.alias for bus in relays.buses)}")
             try:
                 if options["once"]:
-                    seen = self._once(relays, stopping, options["timeout"])
+                    seen = self._once(relays, stopping, timeout)
                 else:
                     failed = _run(relays, stopping)
             finally:
@@ -83,14 +88,14 @@ class Command(BaseCommand):
         """Return what stood in the outbox at the beginning, and what is left."""
         end = time.monotonic() + timeout
         before = left = None
-        while not stopping and time.monotonic() < end and not relays.has_failed:
+        while not stopping and not relays.has_failed:
             relays.tend()
             try:
                 left = relays.left()
             except (DatabaseError, InterfaceError) as error:
                 self.stderr.write(one_line(f"The outbox could not be read: {error}"))
             before = before or left
-            if left is not None and not left.waiting:
+            if (left is not None and not left.waiting) or time.monotonic() >= end:
                 break
             time.sleep(LOOK_SECONDS)
         return before, left
@@ -102,8 +107,8 @@ class Command(BaseCommand):
             return True
         parked = max(left.parked - before.parked, 0)
         self.stdout.write(f"{counted(relays.published, 'message')} published, {left.waiting} left, {parked} parked")
-        if left.waiting and relays.error:
-            self.stderr.write(one_line(relays.error))
+        if (left.waiting or parked) and (reason := relays.reason()):
+            self.stderr.write(one_line(reason))
         return bool(left.waiting or parked)
 
 
