@@ -162,6 +162,19 @@ register(
         ),
     ),
     Hint(
+        code="inbox.unreachable",
+        transient=True,
+        what="What the inbox remembers in cannot be used.",
+        why="Its service does not answer, is not found by its name or does not know the token; or a store is full.",
+        fix="See what the error names, and ask koan_doctor, which tries it.",
+        errors=(
+            "koan_django.core.exceptions.StoreUnavailableError",
+            "koan_django.inbox.exceptions.ServiceConflictError",
+            "koan_django.inbox.exceptions.ServiceNotFoundError",
+        ),
+        text=r"^(?!.*\bRedis\b).*\binbox\b",
+    ),
+    Hint(
         code="redis.login",
         transient=False,
         what="Redis refuses the user.",

@@ -31,6 +31,7 @@ from koan_django.core.classification import PERMANENT, is_transient
 from koan_django.core.commands import AuditedCommand
 from koan_django.core.exceptions import KoanError, LeaseLostError, RegistrationError, StoreUnavailableError
 from koan_django.core.hints import Hint
+from koan_django.inbox.exceptions import ServiceNotFoundError
 
 
 def client_error(code: str, status: int = 400) -> ClientError:
@@ -75,6 +76,9 @@ REAL: list[tuple[BaseException, str, bool]] = [
     (redis.exceptions.AuthenticationError("WRONGPASS"), "redis.login", False),
     (redis.exceptions.ReadOnlyError("replica"), "redis.busy", True),
     (StoreUnavailableError("Redis is away"), "redis.unreachable", True),
+    (StoreUnavailableError("the store of inbox in Redis does not answer"), "redis.unreachable", True),
+    (StoreUnavailableError("the inbox at http://a cannot be asked", why="it answered 403"), "inbox.unreachable", True),
+    (ServiceNotFoundError("no inbox service 'a' was found"), "inbox.unreachable", True),
     (EndpointConnectionError(endpoint_url="http://s3"), "s3.unreachable", True),
     (client_error("AccessDenied", 403), "s3.access", False),
     (client_error("403", 403), "s3.access", False),

@@ -52,7 +52,10 @@ class CeleryBus(BrokerBus):
 
     @property
     def place(self) -> str:
-        uri = str(current_app.connection_for_write().as_uri())
+        try:
+            uri = str(current_app.connection_for_write().as_uri())
+        except Exception as error:  # of any transport
+            return f"Celery's broker, which cannot be used: {_told(error)}"
         return f"{uri.partition('://')[0]}://{place_of(uri)} of Celery"
 
     def send(self, envelopes: Sequence[Envelope], due: Due, using: str | None = None) -> list[Receipt]:
@@ -136,7 +139,9 @@ class _Link:
         )
         self._connection.ensure_connection(max_retries=1, interval_start=0)
         self._returned: list[str] = []
-        self._producer = Producer(self._connection, auto_declare=False, on_return=self._note)
+        # Only a channel of AMQP has events; kombu asks any other for them in vain.
+        returns = hasattr(self._connection.default_channel, "events")
+        self._producer = Producer(self._connection, auto_declare=False, on_return=self._note if returns else None)
         self.refusals: tuple[type[Exception], ...] = tuple(self._connection.channel_errors)
 
     def publish(self, parcel: Parcel, patience: float) -> str:
