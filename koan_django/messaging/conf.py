@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Literal, TypeAlias
+from urllib.parse import urlsplit
 
 from koan_django.core.conf import section
 from koan_django.core.context import tenant
 from koan_django.core.options import shown
 from koan_django.core.retry import RetryPolicy
 from koan_django.core.suggestions import did_you_mean
+from koan_django.core.templating import has_reference
 
 from .routing import partition_of
 
@@ -37,6 +39,8 @@ SCHEMES: Mapping[str, str] = {
 #: What :attr:`BusOptions.tenants` says of a tenant that has queues of its own on the broker of the others.
 QUEUES = "queues"
 _BROKERS = frozenset({"amqp", "amqps"})
+#: Those whose URLs are read as such, with a number for the port.
+_NUMBERED = _BROKERS | {"redis", "rediss"}
 #: A group and a bus: part of queue names and of columns.
 GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -101,7 +105,7 @@ class BusOptions:
             what = f"no bus has the scheme {self.scheme!r}" if self.scheme else "the URL has no scheme"
             raise ValueError(f"{what}: use {known}{did_you_mean(self.scheme, SCHEMES)}")
         for place in (self.management, *self.failover_management):
-            if place and _SCHEME.match(place) and not _WEB.match(place):
+            if place and not _WEB.match(place) and not has_reference(place):
                 raise ValueError("MANAGEMENT must begin with http:// or https://, or with a reference to a secret")
         if self.failover_management and len(self.failover_management) != len(self.failover):
             raise ValueError("FAILOVER_MANAGEMENT has one place for each broker of FAILOVER, in the same order")
@@ -109,6 +113,11 @@ class BusOptions:
             raise ValueError("FAILOVER lists brokers beside a URL that is one: each begins with amqp:// or amqps://")
         if len({self.url, *self.failover}) <= len(self.failover):
             raise ValueError("FAILOVER lists a broker twice, or that of URL")
+        if not all(map(_is_readable, (self.url or "", *self.failover, *self.tenants.values()))):
+            raise ValueError(
+                "a URL cannot be read: its port is a number up to 65535, and what is reserved in its user, password and"
+                " virtual host is percent-encoded"
+            )
         if PREFIX.fullmatch(self.prefix) is None or self.prefix.startswith("amq."):
             raise ValueError("PREFIX must be letters, digits, '.', '_' and '-', at most 64, and not begin with 'amq.'")
         if self.priorities and not self.is_on_rabbitmq:
@@ -242,6 +251,16 @@ class MessagingOptions:
     @property
     def _of_tasks(self) -> list[str]:
         return [alias for alias, bus in self.buses.items() if bus.is_for_tasks]
+
+
+def _is_readable(url: str) -> bool:
+    """Whether host and port of a URL of RabbitMQ or Redis can be read; a reference may stand for anything."""
+    if _scheme_of(url) not in _NUMBERED or has_reference(url):
+        return True
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
 
 
 def _scheme_of(url: str) -> str:

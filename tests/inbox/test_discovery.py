@@ -699,6 +699,8 @@ SHOP = {"NAME": "shop", "URL": "http://inbox:8080"}
         ({"EXPIRY": 60}, "EXPIRY must be"),
         ({"CACHE": 0}, "CACHE must be"),
         ({"CLOCK_SKEW": 600}, "CLOCK_SKEW must be"),
+        ({"HOSTS": ["http://inbox"]}, "HOSTS must be hosts"),
+        ({"HOSTS": ["inbox:8000"]}, "HOSTS must be hosts"),
         ({"ANNOUNCE": {**SHOP, "NAME": "a.b"}}, "NAME: 'a.b' must be letters"),
         ({"ANNOUNCE": {**SHOP, "URL": "http://user:visible-trap@inbox"}}, "URL must have no user"),
         ({"ANNOUNCE": {**SHOP, "STORE": "a b"}}, "STORE must be letters"),

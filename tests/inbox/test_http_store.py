@@ -280,11 +280,12 @@ def told(**inbox: Any) -> str:
         ({"URL": "https://inbox"}, "['TOKEN']: is required"),
         ({"URL": "ftp://inbox", "TOKEN": TOKEN}, "URL must be http:// or https://"),
         ({"URL": "http://user:pw@inbox", "TOKEN": TOKEN}, "URL must be http:// or https://"),
+        ({"URL": "http://inbox:port/", "TOKEN": TOKEN}, "URL must be http:// or https://"),
         ({"URL": "http://inbox/?x=1", "TOKEN": TOKEN}, "URL must be http:// or https://"),
         ({"URL": "https://inbox", "TOKEN": ""}, "TOKEN must not be empty"),
         ({"URL": "https://inbox", "TOKEN": TOKEN, "TIMEOUT": 0}, "TIMEOUT must be"),
     ],
-    ids=["no-url", "no-token", "scheme", "user", "query", "empty", "timeout"],
+    ids=["no-url", "no-token", "scheme", "user", "port", "query", "empty", "timeout"],
 )
 def test_options_that_are_wrong_are_told_and_the_token_is_not(options: dict[str, Any], text: str) -> None:
     found = told(STORE="http", OPTIONS=options)

@@ -49,6 +49,36 @@ def test_a_url_that_names_no_bus_is_refused_and_not_shown(url: str, expected: st
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        {"URL": "amqp://u:hunter2@h:port/v"},
+        {"URL": "amqp://u:hunter2@[h/v"},
+        {"URL": "amqp://u:hunter2/2@h/v"},
+        {"URL": "redis://:hunter2@h:99999/0"},
+        {"URL": "amqp://h/", "FAILOVER": ["amqp://u:hunter2@i:port/"]},
+        {"URL": "amqp://h/", "TENANTS": {"acme": "amqp://u:hunter2@i:port/"}},
+    ],
+    ids=["port", "bracket", "reserved", "large", "failover", "tenant"],
+)
+def test_a_url_that_cannot_be_read_is_refused_and_not_shown(options: dict[str, Any]) -> None:
+    text = bus(**options)
+    assert "a URL cannot be read: its port is a number" in text
+    assert "hunter2" not in text
+
+
+def test_a_url_that_a_secret_completes_is_read_when_it_is_known() -> None:
+    assert (
+        errors(BUSES={"main": {"URL": "amqp://{{secret:user}}:{{secret:password}}@{{secret:host}}:{{secret:port}}/"}})
+        == []
+    )
+
+
+@pytest.mark.parametrize("management", ["host:15672", "amqp://host", "host"])
+def test_a_management_api_is_on_the_web(management: str) -> None:
+    assert "MANAGEMENT must begin with http://" in bus(URL="amqp://h/", MANAGEMENT=management)
+
+
+@pytest.mark.parametrize(
     ("option", "value", "expected"),
     [
         ("PARTITIONS", 0, "PARTITIONS must be between 1 and 1024"),

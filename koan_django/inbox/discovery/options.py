@@ -72,6 +72,10 @@ class DiscoveryOptions:
             raise ValueError(f"KEYS must be at most {MOST_KEYS}: each is tried on whatever is heard")
         if any(not has_reference(key) and len(key) < KEY_LENGTH for key in self.keys):
             raise ValueError(f"KEYS must have at least {KEY_LENGTH} characters each")
+        if any(not host or "/" in host or (":" in host and not host.startswith("[")) for host in self.hosts):
+            raise ValueError(
+                "HOSTS must be hosts such as 'inbox.example.net' or '.example.net', without scheme and port"
+            )
         if self.announce is not None:
             try:
                 checked(self.announce.url, self.hosts)

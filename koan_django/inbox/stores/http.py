@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import urlsplit
 
 from koan_django.core.breaker import BreakerOpenError, breaker
 from koan_django.core.exceptions import KoanError, LeaseLostError, StoreUnavailableError
@@ -55,7 +56,7 @@ class HttpOptions:
     )
 
     def __post_init__(self) -> None:
-        if not (has_reference(self.url) or self.service or _WEB.fullmatch(self.url)):
+        if not (has_reference(self.url) or self.service or _is_address(self.url)):
             raise ValueError(
                 "URL must be http:// or https:// with a host, and no user, query or fragment, or discover:NAME"
             )
@@ -234,6 +235,13 @@ class _Calls:
         place = self._address.place if self._address is not None else "its address"
         fix = "See that the service runs, and that TOKEN and its scopes are those it knows."
         return StoreUnavailableError(f"the inbox at {place} cannot be asked", why=why, fix=fix)
+
+
+def _is_address(url: str) -> bool:
+    try:
+        return _WEB.fullmatch(url) is not None and urlsplit(url).port != 0
+    except ValueError:  # the port is none
+        return False
 
 
 def key_of(scope: Scope) -> str:
