@@ -202,6 +202,8 @@ def test_what_no_row_or_broker_can_hold_is_refused_at_the_call(pack: Any) -> Non
             pack.apply_async(task_id="x" * 200)
         with transaction.atomic(), pytest.raises(Exception, match="not JSON serializable"):
             pack.delay(object())
+        with transaction.atomic(), pytest.raises(OutboxError, match="its priority 'high' is not a whole number"):
+            pack.apply_async(priority="high")
     assert not OutboxMessage.objects.exists()
 
 

@@ -10,11 +10,13 @@ from koan_django.inbox.conf import options
 
 from . import bus, signing, statements
 from .refusals import Refusals, RefusedError
+from .selecting import select
 from .statements import Ping
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from .selecting import Selection
     from .statements import Service
 
 #: More than any name has; whoever holds a key could go on.
@@ -44,6 +46,13 @@ def ask(name: str, timeout: timedelta | None = None) -> list[Service]:
     finally:
         room.close()
     return list(found.values())
+
+
+def heard(name: str, avoid: str = "") -> Selection:
+    """Ask, and select among those that answer; raises what both do."""
+    before = refusals.total
+    services = ask(name)
+    return select(name, services, avoid, unbelieved=refusals.text if refusals.total > before else "")
 
 
 def _believed(body: bytes, name: str, nonce: str, keys: list[bytes]) -> Service | None:

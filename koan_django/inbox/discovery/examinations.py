@@ -10,7 +10,7 @@ from koan_django.core.health import Finding
 from koan_django.inbox.conf import options
 
 from . import asking
-from .selecting import described, select
+from .selecting import described
 from .wanted import wanted
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def services() -> Iterator[Finding]:
 def _found(name: str) -> Finding:
     subject = f"inbox.service.{name}"
     try:
-        selection = select(name, asking.ask(name))
+        selection = asking.heard(name)
     except KoanError as error:
         return Finding(subject, "unhealthy", str(error), remedy=error.fix or _LOOK)
     others = "".join(f"; also {described(each)}" for each in selection.others)

@@ -18,9 +18,9 @@ from koan_django.inbox.conf import options
 
 from . import asking
 from .refusals import TOLD
-from .selecting import Selection, select
 
 if TYPE_CHECKING:
+    from .selecting import Selection
     from .statements import Service
 
 #: What stands before the name of a service in the place of its address.
@@ -81,7 +81,7 @@ def _look(name: str) -> _Kept:
     before = asking.refusals.total
     try:
         with span("inbox.discover", service=name):
-            selection = select(name, asking.ask(name), _failed.pop(name, ""))
+            selection = asking.heard(name, _failed.pop(name, ""))
     except StoreUnavailableError as error:
         facts.forget(subject(name))
         return _Kept(clock.monotonic() + VAIN_SECONDS, error=error)

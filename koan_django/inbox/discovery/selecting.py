@@ -22,13 +22,20 @@ class Selection:
     others: tuple[Service, ...] = ()
 
 
-def select(name: str, services: Sequence[Service], avoid: str = "") -> Selection:
+def select(name: str, services: Sequence[Service], avoid: str = "", *, unbelieved: str = "") -> Selection:
     """Select by protocol, priority and address, and the one at ``avoid``, which has failed, only if it is the only one.
 
+    ``unbelieved`` is what was heard meanwhile and left out, for the error that says that none was found.
     Raises :class:`ServiceNotFoundError`, and :class:`ServiceConflictError` when they do not have one memory.
     """
     check_one_memory(name, services)
     usable = [each for each in services if 1 <= each.protocol <= PROTOCOL]
+    if not usable and not services and unbelieved:
+        raise ServiceNotFoundError(
+            f"no inbox service {name!r} was found",
+            why=f"what was heard is not believed: {unbelieved}",
+            fix="Compare KEYS, TENANT, HOSTS and PREFIX in both projects, and the clocks of both machines.",
+        )
     if not usable:
         raise ServiceNotFoundError(
             f"no inbox service {name!r} was found",

@@ -135,7 +135,7 @@ class OutboxProducer(Producer):
         name = exchange.name if isinstance(exchange, Exchange) else exchange or ""
         if name == self._events:
             return  # the event "task-sent": that is not known before the commit
-        _check(headers or {}, serializer)
+        _check(headers or {}, serializer, properties.get("priority"))
         for each in ("retry", "retry_policy", "timeout", "confirm_timeout"):
             properties.pop(each, None)
         _store(
@@ -151,7 +151,7 @@ class OutboxProducer(Producer):
         )
 
 
-def _check(headers: Mapping[str, Any], serializer: str | None) -> None:
+def _check(headers: Mapping[str, Any], serializer: str | None, priority: Any) -> None:
     if "task" not in headers:
         raise OutboxError(
             "a task cannot be kept in the outbox",
@@ -163,6 +163,12 @@ def _check(headers: Mapping[str, Any], serializer: str | None) -> None:
             f"the task {headers['task']} cannot be kept in the outbox",
             why=f"its serializer is {serializer!r}, and only JSON is stored",
             fix="Let task_serializer and the task's serializer be 'json'.",
+        )
+    if priority is not None and not isinstance(priority, int):
+        raise OutboxError(
+            f"the task {headers['task']} cannot be kept in the outbox",
+            why=f"its priority {priority!r} is not a whole number",
+            fix="Give it one from 0 to 255, or none.",
         )
 
 
