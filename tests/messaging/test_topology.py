@@ -106,6 +106,13 @@ def test_the_json_of_a_plan_can_be_read_by_programs(use_vhost: Callable[..., Any
     assert told["changes"][0]["identity"]["name"] == bus.names.exchange
 
 
+def test_a_bus_that_is_none_is_named_with_those_that_are(use_vhost: Callable[..., Any]) -> None:
+    use_vhost()
+    code, text = run("plan", "--bus", "mian")
+    assert code == 1
+    assert text == "'mian' is no bus on RabbitMQ: there is no topology. Those that are: main"
+
+
 def test_a_dry_run_makes_nothing(use_vhost: Callable[..., Any], vhost: Vhost) -> None:
     use_vhost()
     assert run("apply", "--dry-run")[0] == 0

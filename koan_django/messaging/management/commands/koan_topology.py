@@ -93,11 +93,13 @@ class Command(AuditedCommand):
     def _targets(self, buses: list[str]) -> list[Target]:
         from koan_django.messaging.provisioning.targets import targets
 
-        found = [target for target in targets() if not buses or {target.bus, target.label} & set(buses)]
+        every = targets()
+        found = [target for target in every if not buses or {target.bus, target.label} & set(buses)]
         lacking = sorted(set(buses) - {name for target in found for name in (target.bus, target.label)})
         if lacking or not found:
-            which = f"the bus {lacking[0]!r} is" if lacking else "no bus is"
-            raise CommandError(f"{which} on RabbitMQ: there is no topology", returncode=UNABLE)
+            known = ", ".join(dict.fromkeys(name for target in every for name in (target.bus, target.label))) or "none"
+            which = f"{lacking[0]!r} is no bus" if lacking else "no bus is"
+            raise CommandError(f"{which} on RabbitMQ: there is no topology. Those that are: {known}", returncode=UNABLE)
         return found
 
     # plan and verify
