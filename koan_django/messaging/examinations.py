@@ -20,6 +20,7 @@ from .buses import registry
 from .buses.elected import ElectedBus
 from .candidates import VARIABLES
 from .conf import options
+from .exceptions import MessagingError
 from .outgoing import databases
 
 if TYPE_CHECKING:
@@ -58,9 +59,9 @@ def _tried(bus: Bus, name: str) -> Finding:
         bus.probe()
         doubts = "; ".join(bus.doubts())
     except Exception as error:  # whatever it is, it is what stands between us and the broker
-        remedy = (
-            f"Start the broker, or correct the URL of the bus {bus.alias!r}; messages wait in the outbox meanwhile."
-        )
+        refers = isinstance(error, KoanError) and not isinstance(error, MessagingError)
+        what = "Correct what is referred to in" if refers else "Start the broker, or correct"
+        remedy = f"{what} the URL of the bus {bus.alias!r}; messages wait in the outbox meanwhile."
         return Finding(name, "unhealthy", str(error), remedy=remedy)
     if doubts:
         return Finding(name, "degraded", f"{bus.place}: {doubts}", remedy="Set the server up as its guide says.")

@@ -183,6 +183,12 @@ class TestWhatIsExamined:
         assert "hunter22" not in str(each)
         assert each["remedy"].startswith("Start the broker, or correct the URL of the bus 'main'")
 
+    def test_a_broker_whose_password_is_nowhere(self) -> None:
+        with override_koan(MESSAGING={"BUSES": {"main": {"URL": "amqp://u:{{secret:nowhere}}@127.0.0.1:1/"}}}):
+            each = found()["bus.main"]
+        assert "nowhere" in each["message"]
+        assert each["remedy"].startswith("Correct what is referred to in the URL of the bus 'main'")
+
     def test_an_elected_broker_that_is_away(self, elected: ElectedBus) -> None:
         each = found()
         assert each["bus.main"]["level"] == "error"
