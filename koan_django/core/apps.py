@@ -16,12 +16,11 @@ class CoreConfig(KoanAppConfig):
 
     def ready(self) -> None:
         # Some of these register themselves.
-        from . import boot, breaker, checks, choices, examinations, panels, probes, tasks, telemetry  # noqa: F401
+        from . import boot, breaker, checks, choices, examinations, logs, panels, probes, tasks  # noqa: F401
         from .audit import counting, trail  # noqa: F401  # the trail registers itself
-        from .logs import is_logged, log_event
 
         super().ready()
         checks.register_all()
-        telemetry.subscribe(log_event, wants=is_logged)
+        logs.connect()
         counting.connect()
         request_started.connect(boot.visit, dispatch_uid="koan_django.core.boot")

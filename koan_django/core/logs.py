@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from . import hints
 from .context import correlation, tenant
 from .redaction import redact, redact_text
+from .telemetry import subscribe
 from .texts import one_line
 
 if TYPE_CHECKING:
@@ -52,6 +53,12 @@ class RedactionFilter(logging.Filter):
 @cache
 def _logger_of(name: str) -> logging.Logger:
     return logging.getLogger(f"koan_django.{name.partition('.')[0]}")
+
+
+@cache
+def connect() -> None:
+    """Write events from now on; once, however often Django loads its apps, as tests with other apps have it do."""
+    subscribe(log_event, wants=is_logged)
 
 
 def is_logged(name: str, phase: Phase) -> bool:

@@ -13,6 +13,7 @@ from celery import Celery
 from django.db import transaction
 from kombu import Connection
 
+from koan_django.celery import folders
 from koan_django.messaging.buses import registry
 from koan_django.messaging.models import OutboxMessage
 from tests.celery.test_outbox_task import declare, relay
@@ -28,6 +29,7 @@ def test_a_task_of_the_outbox_arrives(
     if kind == "redis":
         url, options = request.getfixturevalue("redis").url, {"global_keyprefix": f"koan-{uuid.uuid4().hex}:"}
     if kind == "filesystem":
+        folders.use()  # as install() does
         options = {f"data_folder_{way}": str(tmp_path) for way in ("in", "out")} | {"control_folder": str(tmp_path)}
     pack = declare(celery_app(url, broker_transport_options=options))
     with transaction.atomic():

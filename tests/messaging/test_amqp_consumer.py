@@ -233,13 +233,14 @@ def test_a_user_who_may_not_declare_is_told_so_and_tried_again(
     [
         (lambda url: url.replace("guest:guest@", "guest:wrong-one@"), "ACCESS_REFUSED"),
         (lambda url: url.rpartition("/")[0] + "/no-such-vhost", "no-such-vhost"),
-        (lambda url: url.replace("guest:guest@", "guest:pa/ss:wo@"), "the URL cannot be read"),
+        (lambda url: "amqp://guest:guest@localhost:{{secret:env:PORT_OF_TEST}}/", "the URL cannot be read"),
         (lambda url: "amqp://guest:guest@no-such-host.invalid/", "no-such-host.invalid"),
     ],
 )
 def test_an_address_that_leads_nowhere_is_said_without_its_password(
-    use_bus: UseBus, vhost: Vhost, change: Callable[[str], str], expected: str
+    use_bus: UseBus, vhost: Vhost, change: Callable[[str], str], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PORT_OF_TEST", "port")
     use_bus(change(vhost.url))
     with listening(OrderPlaced, effect, group="billing"), running(consuming=False) as runner:
         wait_until(says(runner, expected), 20, "the consumer to say so")
@@ -247,7 +248,6 @@ def test_an_address_that_leads_nowhere_is_said_without_its_password(
         assert "cannot be reached" in message
         assert "guest" not in message.replace("user 'guest'", "")
         assert "wrong-one" not in message
-        assert "pa/ss" not in message
         receipt = OrderPlaced(1).send()  # nothing is refused for it
     assert receipt.state == "accepted"
 
