@@ -156,7 +156,7 @@ def test_a_breaker_opens_for_all_workers_and_lets_one_probe_through(rig: Rig) ->
             with lock:
                 probes["now"] -= 1
 
-    policy_ = BreakerPolicy(failures=2, open_for=timedelta(seconds=1), factor=1, max_open=timedelta(seconds=1))
+    policy_ = BreakerPolicy(failures=2, open_for=timedelta(seconds=2), factor=1, max_open=timedelta(seconds=2))
     options = {"group": "billing", "name": "billing.charge", "breaker": policy_, "max_attempts": 50}
     with listening(OrderPlaced, flaky, **options) as arrived:
         breaker = handlers._handlers["billing.charge"].breaker
