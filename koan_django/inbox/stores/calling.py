@@ -77,8 +77,8 @@ class Address:
         try:
             connection = self._open = self._open or self._connection()
             connection.request(method, f"{self.path}/v1/inbox/{name}", content, headers)
-            response = connection.getresponse()
-            status, text = response.status, _all_of(response, deadline)
+            with connection.getresponse() as response:  # only what is closed frees the connection for the next question
+                status, text = response.status, _all_of(response, deadline)
             if response.will_close:
                 self.close()
         except (OSError, http.client.HTTPException) as error:
@@ -121,10 +121,7 @@ def address_of(url: str, token: str, timeout: timedelta) -> Address:
 
 
 def _all_of(response: http.client.HTTPResponse, deadline: float) -> bytes:
-    """Read it all, within the time for all of it: a timeout of the socket counts from each piece anew.
-
-    Only what is closed frees the connection for the next question.
-    """
+    """Read it all, within the time for all of it: a timeout of the socket counts from each piece anew."""
     content = bytearray()
     while piece := response.read1(MAX_BYTES):
         content += piece
@@ -132,7 +129,6 @@ def _all_of(response: http.client.HTTPResponse, deadline: float) -> bytes:
             raise http.client.HTTPException(f"it answered more than {MAX_BYTES} bytes")
         if time.monotonic() > deadline:
             raise TimeoutError("it did not finish its answer in time")
-    response.close()
     return bytes(content)
 
 

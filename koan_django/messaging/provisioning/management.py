@@ -77,8 +77,8 @@ class Management:
         try:
             pair = f"{self.user}:{self.password}".encode()
             connection.request("GET", path, headers={"Authorization": "Basic " + base64.b64encode(pair).decode()})
-            answer = connection.getresponse()
-            return answer.status, _all_of(answer, deadline)
+            with connection.getresponse() as answer:
+                return answer.status, _all_of(answer, deadline)
         finally:
             connection.close()
 
