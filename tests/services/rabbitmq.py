@@ -91,8 +91,12 @@ class RabbitMQ(Server):
         if body is not None:
             request.add_header("Content-Type", "application/json")
             request.data = json.dumps(body).encode()
-        with urllib.request.urlopen(request, timeout=20) as response:
-            content = response.read()
+        try:
+            with urllib.request.urlopen(request, timeout=20) as response:
+                content = response.read()
+        except urllib.error.HTTPError as error:
+            error.close()  # it holds the answer, whose socket would be found unclosed in another test
+            raise
         return json.loads(content) if content else None
 
     def control(self, *arguments: str) -> str:
