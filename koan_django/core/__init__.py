@@ -8,12 +8,12 @@ Where things live:
 - choices and their reasons: ``election facts choices boot``
 - health: ``health probes reporter doctor examinations overview panels gauges``
 - who, what, when: ``context middleware process clock functions telemetry signals logs trail audit/``
-- failing well: ``exceptions classification hints known_failures retry breaker circuits faults``
+- failing well: ``exceptions classification hints known_failures retry breaker circuits faults reading``
 - one at a time: ``leases heartbeats stores/``, and work off the request: ``dispatch tasks threads databases``
 - in the database: ``models querysets inserting``
 - what apps register and export: ``registry faces appconfig apps``
 - pages and commands: ``admin/ views urls commands tabular texts``
-- secrets kept out of sight: ``redaction rotation error_pages templating``
+- secrets kept out of sight: ``redaction rotation error_pages templating keys``
 - programs on a laptop: ``development supervisor programs guard console watching celeryapps adoption/``
 """
 

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -43,17 +42,6 @@ call_command("migrate", run_syncdb=True, verbosity=0)
 print("sending", flush=True)
 until_stopped(act, "1", 0.01)
 """
-
-
-@pytest.fixture
-def own_postgres() -> Iterator[Postgres]:
-    """A server that the test may restart."""
-    if Postgres.source(shared=False) != "binaries":
-        pytest.skip("a server can be restarted where its binaries are: install postgresql")
-    server = Postgres(own=True)
-    server.start()
-    yield server
-    server.stop()
 
 
 def asked(dsn: str, question: str) -> list[Any]:

@@ -158,15 +158,6 @@ class TestWaking:
 
 
 class TestListener:
-    @pytest.fixture
-    def own(self) -> Iterator[Postgres]:
-        if Postgres.source(shared=False) != "binaries":
-            pytest.skip("a server can be restarted where its binaries are: install postgresql")
-        server = Postgres(own=True)
-        server.start()
-        yield server
-        server.stop()
-
     @staticmethod
     @contextmanager
     def listener(dsn: str, wake: Callable[[], None]) -> Iterator[Listener]:
@@ -180,15 +171,17 @@ class TestListener:
             made.join(20)
 
     @pytest.mark.services("postgres")
-    def test_it_outlives_a_restart_of_the_server_and_wakes_for_what_it_may_have_missed(self, own: Postgres) -> None:
+    def test_it_outlives_a_restart_of_the_server_and_wakes_for_what_it_may_have_missed(
+        self, own_postgres: Postgres
+    ) -> None:
         woken: list[float] = []
-        with self.listener(own.dsn, lambda: woken.append(time.monotonic())) as listener:
+        with self.listener(own_postgres.dsn, lambda: woken.append(time.monotonic())) as listener:
             wait_until(lambda: listener.hears(CHANNEL), 30, "the listener to listen")
-            own.restart()
+            own_postgres.restart()
             wait_until(lambda: len(woken) >= 3, 60, "to be woken at the loss and at the return")
             wait_until(lambda: listener.hears(CHANNEL), 60, "the listener to listen again")
             before = len(woken)
-            with psycopg.connect(own.dsn, autocommit=True) as other:
+            with psycopg.connect(own_postgres.dsn, autocommit=True) as other:
                 other.execute("SELECT pg_notify(%s, '')", [CHANNEL])
             wait_until(lambda: len(woken) > before, 30, "the notification")
 

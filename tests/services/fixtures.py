@@ -52,6 +52,14 @@ def own_rabbitmq(pytestconfig: pytest.Config) -> Iterator[RabbitMQ]:
     yield from _serve(pytestconfig, RabbitMQ(own=True))
 
 
+@pytest.fixture(scope="session")
+def own_postgres(pytestconfig: pytest.Config) -> Iterator[Postgres]:
+    """A server that a test may restart; the others do not use it."""
+    if Postgres.source(shared=False) != "binaries":
+        pytest.skip("a server can be restarted where its binaries are: install postgresql")
+    yield from _serve(pytestconfig, Postgres(own=True))
+
+
 @pytest.fixture
 def vhost(rabbitmq: RabbitMQ) -> Iterator[Vhost]:
     """A virtual host for this test alone: ``name``, ``url``, ``queues()``."""

@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-#: The keys of the chain must not be guessed, and a shorter one could be.
-KEY_LENGTH = 32
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditOptions:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from koan_django.core.redaction import register_value
+from koan_django.core.keys import resolve_key
 from koan_django.core.section import options
-from koan_django.core.templating import render
 
-from .conf import KEY_LENGTH
 from .exceptions import AuditError
 
 NO_KEY = ""
@@ -36,22 +34,11 @@ def key_ring() -> KeyRing:
     """Resolve the options ``KEY`` and ``OLD_KEYS``; raises what resolves them, and :class:`AuditError`."""
     found = options().audit
     texts = [found.key, *found.old_keys] if found.key else list(found.old_keys)
-    keys = {key_id(key): key for key in map(_resolved, texts)}
+    resolved = [resolve_key(text, of="the audit chain", error=AuditError) for text in texts]
+    keys = {key_id(key): key for key in resolved}
     return KeyRing(next(iter(keys), NO_KEY) if found.key else NO_KEY, keys)
 
 
 def key_id(key: bytes) -> str:
     """Return the name under which seals refer to ``key``; it tells nothing about it."""
     return hashlib.sha256(b"koan-audit-key-id:" + key).hexdigest()[:16]
-
-
-def _resolved(text: str) -> bytes:
-    value = str(render(text))
-    register_value(value)
-    if len(value) < KEY_LENGTH:
-        raise AuditError(
-            "a key of the audit chain is too short",
-            why=f"it has {len(value)} characters, and {KEY_LENGTH} are needed",
-            fix='Make one with: python -c "import secrets; print(secrets.token_hex(32))"',
-        )
-    return value.encode("utf-8", "surrogateescape")

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from koan_django.core.context import tenant
+from koan_django.core.keys import KEY_LENGTH
 from koan_django.core.options import shown
 from koan_django.core.templating import has_reference
 
 from .addresses import AddressError, checked
 
-#: A key that is shorter could be guessed.
-KEY_LENGTH = 32
 #: While a key rotates there are two.
 MOST_KEYS = 8
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")

@@ -7,11 +7,9 @@ import hmac
 from typing import TYPE_CHECKING
 
 from koan_django.core.exceptions import StoreUnavailableError
-from koan_django.core.redaction import register_value
-from koan_django.core.templating import render
+from koan_django.core.keys import resolve_key
 from koan_django.inbox.conf import options
 
-from .options import KEY_LENGTH
 from .refusals import RefusedError
 
 if TYPE_CHECKING:
@@ -28,7 +26,8 @@ def keys() -> list[bytes]:
 
     They are resolved whenever they are used, by a resolver that keeps what it knows: one that has rotated counts then.
     """
-    return [_resolved(key) for key in options().discovery.keys]
+    of = "KOAN['INBOX']['DISCOVERY']"
+    return [resolve_key(key, of=of, error=StoreUnavailableError) for key in options().discovery.keys]
 
 
 def signed(content: bytes, key: bytes) -> bytes:
@@ -52,15 +51,3 @@ def verified(body: bytes, keys: Sequence[bytes]) -> bytes:
 
 def _signature(content: bytes, key: bytes) -> bytes:
     return hmac.new(key, _PURPOSE + content, hashlib.sha256).hexdigest().encode()
-
-
-def _resolved(text: str) -> bytes:
-    value = str(render(text))
-    register_value(value)
-    if len(value) < KEY_LENGTH:
-        raise StoreUnavailableError(
-            "a key of KOAN['INBOX']['DISCOVERY'] is too short",
-            why=f"it has {len(value)} characters, and {KEY_LENGTH} are needed",
-            fix='Make one with: python -c "import secrets; print(secrets.token_hex(32))"',
-        )
-    return value.encode("utf-8", "surrogateescape")

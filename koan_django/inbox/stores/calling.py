@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from koan_django.core.context import correlation
 from koan_django.core.middleware import HEADER
+from koan_django.core.reading import read_all
 from koan_django.core.redaction import redact_text
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Address:
             connection = self._open = self._open or self._connection()
             connection.request(method, f"{self.path}/v1/inbox/{name}", content, headers)
             with connection.getresponse() as response:  # only what is closed frees the connection for the next question
-                status, text = response.status, _all_of(response, deadline)
+                status, text = response.status, read_all(response, deadline=deadline, most=MAX_BYTES)
             if response.will_close:
                 self.close()
         except (OSError, http.client.HTTPException) as error:
@@ -118,18 +119,6 @@ def address_of(url: str, token: str, timeout: timedelta) -> Address:
         raise Unanswered("URL must be http:// or https:// with a host, and no user")
     secure = parts.scheme == "https"
     return Address(parts.hostname, port, parts.path.rstrip("/"), secure, token, timeout.total_seconds())
-
-
-def _all_of(response: http.client.HTTPResponse, deadline: float) -> bytes:
-    """Read it all, within the time for all of it: a timeout of the socket counts from each piece anew."""
-    content = bytearray()
-    while piece := response.read1(MAX_BYTES):
-        content += piece
-        if len(content) > MAX_BYTES:
-            raise http.client.HTTPException(f"it answered more than {MAX_BYTES} bytes")
-        if time.monotonic() > deadline:
-            raise TimeoutError("it did not finish its answer in time")
-    return bytes(content)
 
 
 def _read(status: int, text: bytes) -> Mapping[str, Any]:

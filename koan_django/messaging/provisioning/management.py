@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from kombu.utils.url import url_to_parts
 
+from koan_django.core.reading import read_all
 from koan_django.core.redaction import redact_text
 from koan_django.core.templating import render
 from koan_django.messaging.exceptions import InspectionError
@@ -29,7 +30,6 @@ TIMEOUT_SECONDS = 5.0
 PORT, TLS_PORT = 15672, 15671
 #: More than ten thousand queues have.
 MAX_BYTES = 64 * 1024 * 1024
-_PIECE = 64 * 1024
 _SAID = {
     401: "it does not know the user, or the user has no tag 'management'",
     403: "the user may not see that",
@@ -78,7 +78,7 @@ class Management:
             pair = f"{self.user}:{self.password}".encode()
             connection.request("GET", path, headers={"Authorization": "Basic " + base64.b64encode(pair).decode()})
             with connection.getresponse() as answer:
-                return answer.status, _all_of(answer, deadline)
+                return answer.status, read_all(answer, deadline=deadline, most=MAX_BYTES)
         finally:
             connection.close()
 
@@ -133,15 +133,3 @@ def _at(given: SplitResult, usual: Management) -> Management:
         user, password = unquote(given.username), unquote(given.password or "")
     port = given.port or (TLS_PORT if secure else PORT)
     return Management(given.hostname or usual.host, port, user, password, secure, given.path.rstrip("/"))
-
-
-def _all_of(answer: http.client.HTTPResponse, deadline: float) -> bytes:
-    """Read it all, within the time for all of it: a timeout of the socket counts from each piece anew."""
-    content = bytearray()
-    while piece := answer.read1(_PIECE):
-        content += piece
-        if len(content) > MAX_BYTES:
-            raise ValueError(f"it answered more than {MAX_BYTES} bytes")
-        if time.monotonic() > deadline:
-            raise TimeoutError("it did not finish its answer in time")
-    return bytes(content)
