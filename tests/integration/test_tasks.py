@@ -36,7 +36,7 @@ def test_tasks_of_a_process_that_is_killed_after_its_commit_run(live: Live, vhos
     live.worker(says=READY)
     wait_until(lambda: len(live.effects()) >= 10, 60, "the tasks to run")
     assert live.effects() == dict.fromkeys(range(10), 1)
-    assert not OutboxMessage.objects.exists()
+    wait_until(lambda: not OutboxMessage.objects.exists(), 30, "their publishing to be recorded")
 
 
 def test_a_relay_that_is_killed_before_it_knows_of_the_confirms_loses_nothing(live: Live, vhost: Vhost) -> None:

@@ -51,7 +51,7 @@ def test_a_handler_that_never_returns_is_ended_and_its_neighbours_are_unharmed(
     assert "troubles.py" in dead.traceback  # where it hung
     assert any("it ran longer than its time limit of 3 s" in text for text in details("retried"))
     assert {attempt for number, attempt, _ in live.calls() if number not in hanging} == {1}
-    assert not QueuedDelivery.objects.exists()
+    wait_until(lambda: not QueuedDelivery.objects.exists(), 30, "what was handled to be settled")
 
 
 #: Each number with what its handler does, and how the message must end.
@@ -118,7 +118,7 @@ def test_handlers_that_mistreat_their_process_harm_only_their_own_messages(
     assert "not even when I go" in worker.output
     assert worker.running
     assert "is not consumed" not in worker.output
-    assert not QueuedDelivery.objects.exists()
+    wait_until(lambda: not QueuedDelivery.objects.exists(), 30, "what was handled to be settled")
 
 
 @pytest.mark.services("rabbitmq")

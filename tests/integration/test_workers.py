@@ -61,8 +61,8 @@ def test_a_warm_stop_finishes_what_is_in_flight_and_the_next_worker_does_the_res
     live.worker(pool=pool)
     live.once(110)
     assert len(live.calls()) == 110  # nothing was handled twice, not even as a duplicate
+    wait_until(lambda: not QueuedDelivery.objects.exists(), 30, "what was handled to be settled")
     assert kinds() == {"sent": 110, "handled": 110, **({"published": 110} if bus == "amqp" else {})}
-    assert not QueuedDelivery.objects.exists()
 
 
 @on_both_buses

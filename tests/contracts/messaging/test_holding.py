@@ -167,9 +167,9 @@ def test_a_breaker_opens_for_all_workers_and_lets_one_probe_through(rig: Rig) ->
             consumers = (*one.consumers, *other.consumers)
 
             def resting() -> bool:
-                return all(each.gate.held and not each.unfinished() for each in consumers)
+                return all(each.gate.held and not each.in_flight for each in consumers)
 
-            rig.until(resting, "both workers to hold it and to be through with what they had", 30)
+            rig.until(resting, "both workers to hold it and to be through with what ran", 30)
             openings, called = breaker.seen.openings, len(arrived)
             with lock:
                 probes["most"] = probes["now"]
