@@ -17,15 +17,15 @@ class InboxEntry(Leased):
         PROCESSING = "processing", _("processing")
         PROCESSED = "processed", _("processed")
 
-    fingerprint = models.CharField(_("fingerprint"), max_length=64, unique=True, editable=False)
+    fingerprint = models.CharField(_("fingerprint"), max_length=64, editable=False)
     tenant = models.CharField(_("tenant"), max_length=64, blank=True)
     bus = models.CharField(_("bus"), max_length=64, blank=True)
     group = models.CharField(_("group"), max_length=64, blank=True)
     handler = models.CharField(_("handler or source"), max_length=255)
     alias = models.CharField(_("alias"), max_length=200, blank=True)
-    key = models.CharField(_("key"), max_length=255, db_index=True)
+    key = models.CharField(_("key"), max_length=255)
     state = models.CharField(_("state"), max_length=10, choices=State.choices)
-    correlation_id = models.CharField(_("correlation id"), max_length=128, blank=True, db_index=True)
+    correlation_id = models.CharField(_("correlation id"), max_length=128, blank=True)
     claim = models.CharField(max_length=32, editable=False)
     attempts = models.PositiveIntegerField(_("attempts"), default=1)
     duplicates = models.PositiveIntegerField(_("duplicates suppressed"), default=0)
@@ -38,6 +38,9 @@ class InboxEntry(Leased):
         verbose_name = _("inbox entry")
         verbose_name_plural = _("inbox entries")
         ordering = ("-id",)
+        # Each is written with every message, and a text that is indexed by its field has two of them on PostgreSQL.
+        constraints = (models.UniqueConstraint(fields=["fingerprint"], name="koan_inbox_fingerprint"),)
+        indexes = (models.Index(fields=["correlation_id"], name="koan_inbox_correlation"),)
         permissions = (
             ("release_inboxentry", _("Can release an inbox entry")),
             ("forget_inboxentry", _("Can forget an inbox entry")),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from django.db import router, transaction
+from django.utils import timezone
 
 from koan_django.core.inserting import insert
 from koan_django.core.process import identity
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from .envelope import Envelope
-    from .models import MessageEvent
+
+#: The columns of a :class:`~koan_django.messaging.models.MessageEvent` that is not made yet: most never are.
+Event: TypeAlias = dict[str, Any]
 
 #: What ``TRAIL = "failures"`` keeps.
 TROUBLED = frozenset({"retried", "postponed", "dead", "replayed", "parked", "cancelled", "duplicate", "stopped"})
@@ -33,28 +36,27 @@ def event(
     handler: str = "",
     duration: float | None = None,
     detail: str = "",
-) -> MessageEvent:
-    """Return an unsaved event; ``duration`` is in seconds."""
-    from .models import MessageEvent
+) -> Event:
+    """Return the columns of an event that happens now; ``duration`` is in seconds."""
+    return {
+        "at": timezone.now(),
+        "kind": kind,
+        "message_id": envelope.id,
+        "alias": envelope.alias,
+        "bus": bus,
+        "group": group or envelope.group,
+        "handler": handler,
+        "attempt": envelope.attempt,
+        "duration_ms": None if duration is None else round(duration * 1000, 3),
+        "process": identity(),
+        "correlation_id": envelope.correlation_id,
+        "causation_id": envelope.causation_id,
+        "tenant": envelope.tenant,
+        "detail": clean(redact(detail), 500) if detail else "",
+    }
 
-    return MessageEvent(
-        kind=kind,
-        message_id=envelope.id,
-        alias=envelope.alias,
-        bus=bus,
-        group=group or envelope.group,
-        handler=handler,
-        attempt=envelope.attempt,
-        duration_ms=None if duration is None else round(duration * 1000, 3),
-        process=identity(),
-        correlation_id=envelope.correlation_id,
-        causation_id=envelope.causation_id,
-        tenant=envelope.tenant,
-        detail=clean(redact(detail), 500),
-    )
 
-
-def record(events: Iterable[MessageEvent], *, of: str | None = None) -> None:
+def record(events: Iterable[Event], *, of: str | None = None) -> None:
     """Write what the option ``TRAIL`` keeps, in one statement.
 
     What happened in a transaction ``of`` another database than that of the events is written once that has committed.
@@ -65,15 +67,17 @@ def record(events: Iterable[MessageEvent], *, of: str | None = None) -> None:
     from .models import MessageEvent
 
     using = router.db_for_write(MessageEvent)
-    kept = [each for each in events if trail == "all" or (trail == "failures" and each.kind in TROUBLED)]
+    kept = [each for each in events if trail == "all" or (trail == "failures" and each["kind"] in TROUBLED)]
     if kept and of is not None and of != using:
         transaction.on_commit(partial(_write, kept, using), using=of, robust=True)
     elif kept:
         _write(kept, using)
 
 
-def _write(events: Sequence[MessageEvent], using: str) -> None:
+def _write(events: Sequence[Event], using: str) -> None:
+    from .models import MessageEvent
+
     if len(events) == 1:
-        insert(events[0], using=using)
+        insert(MessageEvent, events[0], using=using)
     else:
-        type(events[0]).objects.using(using).bulk_create(events)
+        MessageEvent.objects.using(using).bulk_create(MessageEvent(**each) for each in events)

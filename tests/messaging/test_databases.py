@@ -22,6 +22,7 @@ from koan_django.core.models import AuditEvent
 from koan_django.messaging import events, send_many, tasks
 from koan_django.messaging.buses import registry
 from koan_django.messaging.checks import check_databases
+from koan_django.messaging.envelope import Envelope
 from koan_django.messaging.examinations import backlog
 from koan_django.messaging.exceptions import OutboxError
 from koan_django.messaging.models import MessageEvent, OutboxLane, OutboxMessage
@@ -277,7 +278,7 @@ def test_the_memory_bus_waits_for_the_commit_of_that_database(both: str) -> None
 
 
 def test_events_of_another_database_are_written_once_its_transaction_has_committed(both: str) -> None:
-    event = MessageEvent(kind="sent", message_id="m1", alias="a", bus="main", correlation_id="c")
+    event = events.event("sent", "main", Envelope("m1", "order.placed", 1, b"{}", {}, "order.placed.p"))
     with transaction.atomic(using=both):
         events.record([event], of=both)
         assert not MessageEvent.objects.exists()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db import router
 from django.db.models import Count, F, Sum
@@ -18,7 +18,7 @@ from .base import Begun, Figures, Lease, NoOptions, Seen, overtaken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
     from koan_django.inbox.querysets import InboxQuerySet
     from koan_django.inbox.scopes import Scope
@@ -47,15 +47,22 @@ class DatabaseStore:
         """Insert and ignore conflicts: one statement for one claim, and two for any number, if all of it is new."""
         claim = new_id()
         now = timezone.now()
-        first_of = {scope.fingerprint: index for index, scope in reversed(list(enumerate(scopes)))}
-        entries = [_entry(scopes[index], claim, "processed", processed_at=now) for index in sorted(first_of.values())]
+        fingerprints = [scope.fingerprint for scope in scopes]
+        first_of = {fingerprint: index for index, fingerprint in reversed(list(enumerate(fingerprints)))}
+        entries = [
+            {
+                **_columns(scopes[index], fingerprints[index], now),
+                "claim": claim,
+                "state": "processed",
+                "processed_at": now,
+            }
+            for index in sorted(first_of.values())
+        ]
         mine = self._insert(entries, claim)
         if len(mine) < len(first_of) and self._rows.finish_abandoned(first_of.keys() - mine, claim, now):
             mine = self._mine(first_of, claim)
-        fresh = [
-            scope.fingerprint in mine and first_of[scope.fingerprint] == index for index, scope in enumerate(scopes)
-        ]
-        repeated = [scope.fingerprint for scope, is_fresh in zip(scopes, fresh, strict=True) if not is_fresh]
+        fresh = [each in mine and first_of[each] == index for index, each in enumerate(fingerprints)]
+        repeated = [each for each, is_fresh in zip(fingerprints, fresh, strict=True) if not is_fresh]
         if repeated:
             self._refuse_unfinished(repeated)
             self._rows.count_duplicates(repeated)
@@ -78,11 +85,15 @@ class DatabaseStore:
 
     def begin(self, scopes: Sequence[Scope], ttl: timedelta) -> list[Begun]:
         """Insert the rows that are new, then take the lease of each."""
-        entries = {scope.fingerprint: _entry(scope, new_id(), "processing", attempts=0) for scope in scopes}
+        now, fingerprints = timezone.now(), [scope.fingerprint for scope in scopes]
+        entries = {
+            each: InboxEntry(**_columns(scope, each, now), claim=new_id(), state="processing", attempts=0)
+            for scope, each in zip(scopes, fingerprints, strict=True)
+        }
         self._rows.bulk_create(list(entries.values()), ignore_conflicts=True)
         found = self._rows.filter(fingerprint__in=list(entries)).values_list("fingerprint", "pk", "state")
         known = {fingerprint: (pk, state) for fingerprint, pk, state in found}
-        return [self._begin(scope.fingerprint, *known[scope.fingerprint], ttl) for scope in scopes]
+        return [self._begin(each, *known[each], ttl) for each in fingerprints]
 
     def renew(self, leases: Sequence[Lease]) -> None:
         """Rows whose lease still holds; the token keeps out who was overtaken."""
@@ -134,14 +145,14 @@ class DatabaseStore:
         """Reads go where writes go: a replica may not know yet what was handled."""
         return InboxEntry.objects.using(router.db_for_write(InboxEntry))
 
-    def _insert(self, entries: list[InboxEntry], claim: str) -> set[str]:
+    def _insert(self, entries: list[dict[str, Any]], claim: str) -> set[str]:
         """Return the fingerprints of the entries that are new; of a single one the database's count tells."""
-        rows = self._rows
+        fingerprints = {entry["fingerprint"] for entry in entries}
         if len(entries) == 1:
-            is_new = insert(entries[0], using=rows.db, ignore_conflicts=True)
-            return {entries[0].fingerprint} if is_new else set()
-        rows.bulk_create(entries, ignore_conflicts=True)
-        return self._mine([entry.fingerprint for entry in entries], claim)
+            is_new = insert(InboxEntry, entries[0], using=router.db_for_write(InboxEntry), ignore_conflicts=True)
+            return fingerprints if is_new else set()
+        self._rows.bulk_create((InboxEntry(**entry) for entry in entries), ignore_conflicts=True)
+        return self._mine(fingerprints, claim)
 
     def _mine(self, fingerprints: Iterable[str], claim: str) -> set[str]:
         mine = self._rows.filter(fingerprint__in=list(fingerprints), claim=claim)
@@ -153,20 +164,18 @@ class DatabaseStore:
             raise InboxBusyError("the same work is being done now", why="another worker holds its lease")
 
 
-def _entry(scope: Scope, claim: str, state: str, **columns: object) -> InboxEntry:
-    return InboxEntry(
-        fingerprint=scope.fingerprint,
-        tenant=scope.tenant,
-        bus=scope.bus,
-        group=scope.group,
-        handler=_shown(scope.handler),
-        alias=scope.alias,
-        key=_shown(scope.key),
-        correlation_id=correlation.current() or "",
-        claim=claim,
-        state=state,
-        **columns,
-    )
+def _columns(scope: Scope, fingerprint: str, now: datetime) -> dict[str, Any]:
+    return {
+        "fingerprint": fingerprint,
+        "tenant": scope.tenant,
+        "bus": scope.bus,
+        "group": scope.group,
+        "handler": _shown(scope.handler),
+        "alias": scope.alias,
+        "key": _shown(scope.key),
+        "correlation_id": correlation.current() or "",
+        "first_seen_at": now,
+    }
 
 
 def _shown(text: str) -> str:

@@ -32,8 +32,8 @@ class DeadLetter(StoredEnvelope):
     error_type = models.CharField(_("error type"), max_length=255, blank=True)
     error = models.TextField(_("error"), blank=True)
     traceback = models.TextField(_("traceback"), blank=True)
-    fingerprint = models.CharField(_("fingerprint"), max_length=32, db_index=True)
-    correlation_id = models.CharField(_("correlation id"), max_length=128, db_index=True)
+    fingerprint = models.CharField(_("fingerprint"), max_length=32)
+    correlation_id = models.CharField(_("correlation id"), max_length=128)
     tenant = models.CharField(_("tenant"), max_length=64, blank=True)
     dead_at = models.DateTimeField(_("dead at"), auto_now_add=True, db_index=True)
     replayed_at = models.DateTimeField(_("replayed at"), null=True, blank=True)
@@ -49,4 +49,9 @@ class DeadLetter(StoredEnvelope):
         permissions = (
             ("replay_deadletter", _("Can replay a dead letter")),
             ("discard_deadletter", _("Can discard a dead letter")),
+        )
+        indexes = (
+            models.Index(fields=["message_id"], name="koan_msg_dead_message"),
+            models.Index(fields=["fingerprint"], name="koan_msg_dead_fingerprint"),
+            models.Index(fields=["correlation_id"], name="koan_msg_dead_correlation"),
         )

@@ -32,6 +32,7 @@ class QueuedDelivery(StoredEnvelope, Leased):
         ordering = ("id",)
         # In the order of claiming: with a long backlog a claim reads no further than it takes.
         indexes = (
+            models.Index(fields=["message_id"], name="koan_msg_delivery_message"),
             models.Index(fields=["bus", "group", "-priority", "id"], name="koan_msg_delivery_turn"),
             models.Index(fields=["bus", "group", "partition", "id"], name="koan_msg_delivery_part"),
         )

@@ -37,6 +37,7 @@ class OutboxMessage(StoredEnvelope):
         ordering = ("id",)
         permissions = (("publish_outboxmessage", _("Can publish or discard an outbox message")),)
         indexes = (
+            models.Index(fields=["message_id"], name="koan_msg_outbox_message"),
             models.Index(
                 fields=["bus", "available_at", "id"],
                 condition=models.Q(state="pending"),

@@ -18,7 +18,7 @@ class StoredEnvelope(models.Model):
 
     bus = models.CharField(_("bus"), max_length=64)
     group = models.CharField(_("group"), max_length=64, blank=True)
-    message_id = models.CharField(_("message id"), max_length=128, db_index=True)
+    message_id = models.CharField(_("message id"), max_length=128)
     alias = models.CharField(_("alias"), max_length=200)
     version = models.PositiveIntegerField(_("version"), default=1)
     routing_key = models.CharField(_("routing key"), max_length=255)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import connections, transaction
 
 from koan_django.core import faults
-from koan_django.core.inserting import insert_values
+from koan_django.core.inserting import insert
 from koan_django.core.retry import RetryPolicy
 from koan_django.messaging import events
 from koan_django.messaging.conf import options
@@ -77,7 +77,7 @@ def store(
     times, model = available(due), databases.rows()
     with transaction.atomic(using=using, savepoint=False):
         if len(envelopes) == 1 and not times:
-            insert_values(model, _columns(bus, envelopes[0], error), using=using, notify=to_tell(bus, using))
+            insert(model, _columns(bus, envelopes[0], error), using=using, notify=to_tell(bus, using))
         else:
             model.objects.using(using).bulk_create(model(**_columns(bus, each, error), **times) for each in envelopes)
             if due is None:
