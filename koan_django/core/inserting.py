@@ -38,13 +38,13 @@ def insert(
     has to be named. The channel ``notify`` is told when the transaction commits, by the same statement, which only
     PostgreSQL can do.
     """
-    connection, names = connections[using], tuple(values)
+    connection = connections[using]
+    fields, statement = _made(model, tuple(values), using, connection.vendor, ignore_conflicts)
     prepared = [
         # What preparing would do to a text: nothing.
         value if type(value) is str and is_text else field.get_db_prep_save(value, connection=connection)
-        for (field, is_text), value in zip(_named(model, names), values.values(), strict=True)
+        for (field, is_text), value in zip(fields, values.values(), strict=True)
     ]
-    statement = _statement(model, names, using, connection.vendor, ignore_conflicts)
     if notify:
         statement, prepared = f"{statement} RETURNING pg_notify(%s, '')", [*prepared, notify]
     with connection.cursor() as cursor:
@@ -53,27 +53,20 @@ def insert(
 
 
 @cache
-def _named(model: type[models.Model], names: tuple[str, ...]) -> tuple[tuple[Any, bool], ...]:
-    """The fields of these columns, and of each whether it is a text of limited length."""
-    fields = {field.attname: field for field in model._meta.local_concrete_fields}
-    return tuple((fields[name], type(fields[name]) is models.CharField) for name in names)
-
-
-@cache
-def _statement(
+def _made(
     model: type[models.Model], names: tuple[str, ...], using: str, vendor: str, ignore_conflicts: bool
-) -> str:
+) -> tuple[list[tuple[Any, bool]], str]:
+    """The fields of these columns, of each whether it is a text of limited length, and the statement."""
     columns = model._meta.local_concrete_fields
+    fields = [field for name in names for field in columns if field.attname == name]
     defaulted = [field for field in columns if field.db_default is not NOT_PROVIDED]  # the database fills them in
-    others = [
-        field for field in columns if field not in {model._meta.auto_field, *defaulted} and field.attname not in names
-    ]
-    given: dict[str, Any] = {field.attname: None for field in defaulted if field.attname in names}
+    others = [field for field in columns if field not in {model._meta.auto_field, *defaulted, *fields}]
+    given: dict[str, Any] = {field.attname: None for field in defaulted if field in fields}
     given |= {field.attname: RawSQL(_literal(field.get_default()), ()) for field in others}  # noqa: S611  # a word
     query = InsertQuery(model, on_conflict=OnConflict.IGNORE if ignore_conflicts else None)
-    query.insert_values([*(field for field, _ in _named(model, names)), *others], [model(**given)])
+    query.insert_values([*fields, *others], [model(**given)])
     [(statement, _values)] = query.get_compiler(using).as_sql()
-    return str(statement)
+    return [(field, type(field) is models.CharField) for field in fields], str(statement)
 
 
 def _literal(value: Any) -> str:

@@ -32,8 +32,12 @@ def inbox(call: Call) -> Iterator[Call]:
             fresh = stack.enter_context(claiming(scopes, using=using))
         except InboxBusyError as error:
             raise _busy(call) from error
+        if all(fresh):
+            yield call
+            return
         kept = tuple(delivery for delivery, is_fresh in zip(call.deliveries, fresh, strict=True) if is_fresh)
-        yield _without_duplicates(call, kept)
+        emit("inbox.duplicate", handler=call.handler.name, messages=len(call.deliveries) - len(kept))
+        yield replace(call, deliveries=kept)
 
 
 def _busy(call: Call) -> BusyError:
@@ -48,10 +52,3 @@ def scope_of(call: Call, delivery: Delivery) -> Scope:
     """Return what makes ``delivery`` a duplicate for this handler."""
     envelope = delivery.envelope
     return Scope(envelope.tenant, call.bus, call.group, call.handler.name, envelope.alias, envelope.idempotency_key)
-
-
-def _without_duplicates(call: Call, kept: tuple[Delivery, ...]) -> Call:
-    dropped = len(call.deliveries) - len(kept)
-    if dropped:
-        emit("inbox.duplicate", handler=call.handler.name, messages=dropped)
-    return replace(call, deliveries=kept)

@@ -24,11 +24,14 @@ class InboxEntry(Leased):
     handler = models.CharField(_("handler or source"), max_length=255)
     alias = models.CharField(_("alias"), max_length=200, blank=True)
     key = models.CharField(_("key"), max_length=255)
-    state = models.CharField(_("state"), max_length=10, choices=State.choices)
+    state = models.CharField(
+        _("state"), max_length=10, choices=State.choices, default=State.PROCESSED, db_default=State.PROCESSED
+    )
     correlation_id = models.CharField(_("correlation id"), max_length=128, blank=True)
-    claim = models.CharField(max_length=32, editable=False)
-    attempts = models.PositiveIntegerField(_("attempts"), default=1)
-    duplicates = models.PositiveIntegerField(_("duplicates suppressed"), default=0)
+    #: Tells those that were claimed together, and not before, from the others.
+    claim = models.CharField(max_length=32, blank=True, default="", db_default="", editable=False)
+    attempts = models.PositiveIntegerField(_("attempts"), default=1, db_default=1)
+    duplicates = models.PositiveIntegerField(_("duplicates suppressed"), default=0, db_default=0)
     first_seen_at = models.DateTimeField(_("first seen at"), auto_now_add=True)
     processed_at = models.DateTimeField(_("processed at"), null=True, blank=True, db_index=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from itertools import takewhile
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.db import connections, models, router, transaction
 from django.db.models import F, Min, Q
@@ -14,6 +14,7 @@ from koan_django.core import clock
 from koan_django.core.functions import Now
 from koan_django.core.leases import LeasedQuerySet, new_owner
 
+from .envelope import Envelope
 from .routing import LANES
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from .ordering.lines import Lane
 
 
+#: The columns of a message that waits, in the order of the fields of :class:`~.envelope.Envelope`.
+_ENVELOPE = ("message_id", "alias", "version", "body", "headers", "routing_key", "group", "attempt", "priority")
 #: Routing keys of messages that belong to no partition.
 _KEYLESS = Q(routing_key__endswith=".p")
 #: Lost with its worker so often, a message may be what ends workers. Less than that happens to any.
@@ -45,6 +48,15 @@ def available(due: Due) -> dict[str, Any]:
     if due is None:
         return {"available_at": Now()} if clock.is_moved() else {}
     return {"available_at": Now() + due if isinstance(due, timedelta) else due}
+
+
+class DueMessage(NamedTuple):
+    """What a relay needs of a row: it reads them by the hundred, and making an instance takes as long as publishing."""
+
+    pk: int
+    lane: int
+    tries: int
+    envelope: Envelope
 
 
 class OutboxQuerySet(models.QuerySet["OutboxMessage"]):
@@ -81,15 +93,23 @@ class OutboxQuerySet(models.QuerySet["OutboxMessage"]):
         put_off = self.pending(bus).filter(tries__gt=0, available_at__gt=Now()).exclude(_KEYLESS)
         return dict(put_off.order_by().values_list("lane").annotate(Min("id")))
 
-    def due(self, bus: str, limit: int, stuck: Mapping[int, int] = MappingProxyType({})) -> list[OutboxMessage]:
-        """The next messages to publish, in the order in which they were written.
+    def due(
+        self, bus: str, limit: int, stuck: Mapping[int, int] = MappingProxyType({}), *, beside: Collection[int] = ()
+    ) -> list[DueMessage]:
+        """The next messages to publish ``beside`` those that are on their way, in the order of their writing.
 
         With ``stuck`` lanes, given as by :meth:`stuck`, no message with a key that would overtake one there.
         """
         rows = self.pending(bus).filter(available_at__lte=Now())
         for lane, pk in stuck.items():
             rows = rows.filter(_KEYLESS | ~Q(lane=lane) | Q(id__lt=pk))
-        return list(rows.order_by("id")[:limit])
+        if beside:
+            rows = rows.exclude(pk__in=beside)
+        found = rows.order_by("id").values_list("pk", "lane", "tries", *_ENVELOPE)[:limit]
+        return [
+            DueMessage(pk, lane, tries, Envelope(id_, alias, version, bytes(body), *others))
+            for pk, lane, tries, id_, alias, version, body, *others in found
+        ]
 
     def park(self, pk: int, reason: str) -> int:
         """Set a message aside with its reason; nothing publishes it until somebody says so."""

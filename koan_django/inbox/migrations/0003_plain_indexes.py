@@ -5,6 +5,7 @@ class Migration(migrations.Migration):
     """A text that is indexed by its field has a second index on PostgreSQL, for patterns that nobody searches by.
 
     The new ones come first, so that nothing is without one in between. By its key alone no entry is looked up.
+    What most entries hold is a default of the database, so that a claim need not name it.
     """
 
     dependencies = [
@@ -34,5 +35,31 @@ class Migration(migrations.Migration):
             model_name="inboxentry",
             name="key",
             field=models.CharField(max_length=255, verbose_name="key"),
+        ),
+        migrations.AlterField(
+            model_name="inboxentry",
+            name="claim",
+            field=models.CharField(blank=True, db_default="", default="", editable=False, max_length=32),
+        ),
+        migrations.AlterField(
+            model_name="inboxentry",
+            name="state",
+            field=models.CharField(
+                choices=[("processing", "processing"), ("processed", "processed")],
+                db_default="processed",
+                default="processed",
+                max_length=10,
+                verbose_name="state",
+            ),
+        ),
+        migrations.AlterField(
+            model_name="inboxentry",
+            name="attempts",
+            field=models.PositiveIntegerField(db_default=1, default=1, verbose_name="attempts"),
+        ),
+        migrations.AlterField(
+            model_name="inboxentry",
+            name="duplicates",
+            field=models.PositiveIntegerField(db_default=0, default=0, verbose_name="duplicates suppressed"),
         ),
     ]

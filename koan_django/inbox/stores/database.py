@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class DatabaseStore:
-    """Rows of :class:`InboxEntry`."""
+    """Rows of :class:`InboxEntry`; what one holds unless it is said is work that is done."""
 
     schema: ClassVar[type] = NoOptions
 
@@ -45,20 +45,20 @@ class DatabaseStore:
 
     def claim(self, scopes: Sequence[Scope]) -> list[bool]:
         """Insert and ignore conflicts: one statement for one claim, and two for any number, if all of it is new."""
-        claim = new_id()
-        now = timezone.now()
-        fingerprints = [scope.fingerprint for scope in scopes]
-        first_of = {fingerprint: index for index, fingerprint in reversed(list(enumerate(fingerprints)))}
+        now, fingerprints = timezone.now(), [scope.fingerprint for scope in scopes]
         entries = [
-            {
-                **_columns(scopes[index], fingerprints[index], now),
-                "claim": claim,
-                "state": "processed",
-                "processed_at": now,
-            }
-            for index in sorted(first_of.values())
+            {**_columns(scope, each, now), "processed_at": now}
+            for scope, each in zip(scopes, fingerprints, strict=True)
         ]
-        mine = self._insert(entries, claim)
+        if len(entries) == 1 and insert(
+            InboxEntry, entries[0], using=router.db_for_write(InboxEntry), ignore_conflicts=True
+        ):
+            return [True]
+        claim = new_id()
+        first_of = {fingerprint: index for index, fingerprint in reversed(list(enumerate(fingerprints)))}
+        mine = (
+            self._insert([entries[index] for index in sorted(first_of.values())], claim) if len(entries) > 1 else set()
+        )
         if len(mine) < len(first_of) and self._rows.finish_abandoned(first_of.keys() - mine, claim, now):
             mine = self._mine(first_of, claim)
         fresh = [each in mine and first_of[each] == index for index, each in enumerate(fingerprints)]
@@ -145,14 +145,10 @@ class DatabaseStore:
         """Reads go where writes go: a replica may not know yet what was handled."""
         return InboxEntry.objects.using(router.db_for_write(InboxEntry))
 
-    def _insert(self, entries: list[dict[str, Any]], claim: str) -> set[str]:
-        """Return the fingerprints of the entries that are new; of a single one the database's count tells."""
-        fingerprints = {entry["fingerprint"] for entry in entries}
-        if len(entries) == 1:
-            is_new = insert(InboxEntry, entries[0], using=router.db_for_write(InboxEntry), ignore_conflicts=True)
-            return fingerprints if is_new else set()
-        self._rows.bulk_create((InboxEntry(**entry) for entry in entries), ignore_conflicts=True)
-        return self._mine(fingerprints, claim)
+    def _insert(self, entries: Sequence[dict[str, Any]], claim: str) -> set[str]:
+        """Return the fingerprints of the entries that are new."""
+        self._rows.bulk_create((InboxEntry(**entry, claim=claim) for entry in entries), ignore_conflicts=True)
+        return self._mine((entry["fingerprint"] for entry in entries), claim)
 
     def _mine(self, fingerprints: Iterable[str], claim: str) -> set[str]:
         mine = self._rows.filter(fingerprint__in=list(fingerprints), claim=claim)

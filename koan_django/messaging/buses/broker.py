@@ -28,7 +28,7 @@ from .base import Bus
 from .gathering import Gathering
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from koan_django.messaging.conf import BusOptions
@@ -100,6 +100,11 @@ class BrokerBus(Bus):
 
         With a ``delay`` that it :meth:`can_delay` the broker keeps them for so long.
         """
+
+    def begin(self, envelopes: Sequence[Envelope]) -> Callable[[], list[Outcome]]:
+        """Begin to publish, and return what waits for the outcomes. A bus that cannot do so waits at once."""
+        outcomes = self.publish(envelopes)
+        return lambda: outcomes
 
     def can_delay(self, envelopes: Sequence[Envelope], delay: timedelta) -> bool:
         """Whether the broker itself can keep ``envelopes`` for ``delay``."""

@@ -6,7 +6,7 @@ those it left out count as duplicates. For an atomic handler all of it happens i
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,7 +15,7 @@ from koan_django.messaging.envelope import Delivery
 from koan_django.messaging.handlers import Handler
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +48,18 @@ def installed(name: str) -> bool:
     return name in _chain
 
 
+def applied(call: Call) -> AbstractContextManager[Call]:
+    """Return what enters all middleware around ``call``."""
+    chain = [middleware for _order, middleware in sorted(_chain, key=lambda entry: entry[0])]
+    if not chain:
+        return nullcontext(call)
+    return chain[0](call) if len(chain) == 1 else _entered(chain, call)  # each message comes this way, mostly by one
+
+
 @contextmanager
-def applied(call: Call) -> Iterator[Call]:
-    """Enter all middleware around ``call``."""
-    if not len(_chain):
-        yield call
-        return
+def _entered(chain: Sequence[Middleware], call: Call) -> Iterator[Call]:
     with ExitStack() as stack:
-        for _order, middleware in sorted(_chain, key=lambda entry: entry[0]):
+        for middleware in chain:
             if call.deliveries:
                 call = stack.enter_context(middleware(call))
         yield call

@@ -1,8 +1,10 @@
 """Publishes the outbox: a thread of the worker's bus step, or of the command ``koan_outbox_relay``.
 
 The relays of a bus share its lanes by leases, and messages of a lane leave in the order in which they were written. One
-with a key that the broker does not take holds up those behind it in its lane until it is published or parked. No
-database transaction is open while a relay talks to the broker.
+with a key that the broker does not take holds up those behind it in its lane until it is published or parked.
+
+No database transaction is open when messages are given to the broker, and none waits for it. While there is more than
+one batch, the database works beside the broker: as one is on its way, the one before is deleted and the next is read.
 
 A relay that stood still past the end of its leases may wake up in the middle of a batch, while another publishes the
 same messages. The first copies of the messages of a key are in order all the same: each begins where everything before
@@ -15,6 +17,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from django.db import DatabaseError, InterfaceError, transaction
@@ -37,13 +40,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from koan_django.messaging.buses.broker import BrokerBus, Outcome
+    from koan_django.messaging.envelope import Envelope
     from koan_django.messaging.handling.consumer import Consumer
-    from koan_django.messaging.models import OutboxMessage
-    from koan_django.messaging.querysets import OutboxQuerySet
+    from koan_django.messaging.querysets import DueMessage, OutboxQuerySet
 
 logger = logging.getLogger(__name__)
 
 BATCH = 500
+#: With more than this in a batch the next is not read beside it: both would be in memory.
+BESIDE_BYTES = 8 * 1024 * 1024
 FRESH = timedelta(seconds=1)
 STANDBY_SECONDS = 1.0
 #: How often to look whether a consumer has begun.
@@ -81,6 +86,9 @@ class Relay(DatabaseThread):
         self._waker = Waker(bus.alias, bus.options)
         #: Whether messages with a key may wait for another attempt: of those that were put off before, nobody knows.
         self._is_stuck = True
+        #: What became of the last batch and is not written down yet, and the next batch if it was read already.
+        self._behind: list[tuple[DueMessage, Outcome]] = []
+        self._ahead: list[DueMessage] = []
 
     def work(self) -> None:
         while self._is_early() and not self.stopping.wait(EARLY_SECONDS):
@@ -101,6 +109,7 @@ class Relay(DatabaseThread):
             pause = self._round()
         except Exception as error:
             self._note(f"{type(error).__name__}: {error}")
+            self._ahead, self._behind = [], []  # what the broker has and is still here goes to it once more
             self._is_stuck = True  # a lane may have been gained before it failed
             pause = PAUSE_SECONDS
         if pause is None:
@@ -129,32 +138,46 @@ class Relay(DatabaseThread):
     def _round(self) -> float | None:
         """Publish one batch; return how long to wait before the next, ``None`` when there is nothing to publish."""
         with self.turn():
-            self._is_stuck = self.lanes.tend() or self._is_stuck
-            rows = self._due() if self.lanes.held else None
-            if rows and not self.lanes.hold(FRESH):
+            if not self._ahead or self.lanes.is_due:
+                self._catch_up()
+                self._is_stuck = self.lanes.tend() or self._is_stuck
+                self._ahead = self._due() if self.lanes.held else []
+            if self._ahead and not self.lanes.hold(FRESH):
+                self._catch_up()
                 return 0.0  # one of them is another's
+        rows, self._ahead = self._ahead, []
         if not rows:
             self._note("")
-            return STANDBY_SECONDS if rows is None else None
+            return None if self.lanes.held else STANDBY_SECONDS
         with span("messaging.relay", bus=self.bus.alias, messages=len(rows)):
             _BEFORE_PUBLISH()
             tried = self._publish(rows)
             _PUBLISHED()
-        with self.turn():
-            self._apply(tried)
+        self._behind += tried
+        if len(tried) < len(rows) or any(outcome.state != "confirmed" for _, outcome in tried):
+            self._ahead = []  # what is behind a message that was not taken must not overtake it
+        if not self._ahead:
+            with self.turn():
+                self._catch_up()
         silent = next((outcome.reason for _, outcome in tried if outcome.state == "unsent"), "")
         self._note(silent)
         return PAUSE_SECONDS if silent else 0.0
 
-    def _due(self) -> list[OutboxMessage]:
+    def _catch_up(self) -> None:
+        """Write down what became of the last batch; the next is read after that."""
+        behind, self._behind, self._ahead = self._behind, [], []
+        if behind:
+            self._apply(behind)
+
+    def _due(self, beside: Sequence[DueMessage] = ()) -> list[DueMessage]:
         outbox = self._outbox.within(self.lanes.held.keys())
         stuck = outbox.stuck(self.bus.alias) if self._is_stuck else {}
         self._is_stuck = bool(stuck)
-        return outbox.due(self.bus.alias, 1 if self.error else BATCH, stuck)
+        return outbox.due(self.bus.alias, 1 if self.error else BATCH, stuck, beside=[row.pk for row in beside])
 
-    def _publish(self, rows: Sequence[OutboxMessage]) -> list[tuple[OutboxMessage, Outcome]]:
+    def _publish(self, rows: Sequence[DueMessage]) -> list[tuple[DueMessage, Outcome]]:
         """Publish ``rows`` and return those that were tried: none behind one of its key that the broker has not."""
-        envelopes = [row.envelope() for row in rows]
+        envelopes = [row.envelope for row in rows]
         tried: dict[int, Outcome] = {}
         stuck: set[str | None] = set()
         for wave in waves(each.partition_key for each in envelopes):
@@ -162,12 +185,24 @@ class Relay(DatabaseThread):
             if tried and not self._may_go_on():
                 break
             before_broker()
-            tried |= zip(going, self.bus.publish([envelopes[index] for index in going]), strict=True)
+            publish = self.bus.publish if tried or not _is_large(rows) else partial(self._publish_beside, rows)
+            tried |= zip(going, publish([envelopes[index] for index in going]), strict=True)
             failed = [index for index in going if tried[index].state != "confirmed"]
             stuck |= {envelopes[index].partition_key for index in failed}
             if any(tried[index].state in _SILENT for index in failed):
                 break
         return [(rows[index], outcome) for index, outcome in tried.items()]
+
+    def _publish_beside(self, rows: Sequence[DueMessage], envelopes: Sequence[Envelope]) -> list[Outcome]:
+        """Publish ``envelopes``, the first of ``rows``; meanwhile delete what was before them and read what follows."""
+        outcomes = self.bus.begin(envelopes)
+        try:
+            with self.turn():
+                self._catch_up()
+                self._ahead = self._due(beside=rows)
+        finally:  # whatever happens to the database: nothing else goes before it is known what became of these
+            known = outcomes()
+        return known
 
     def _may_go_on(self) -> bool:
         """Whether there is time for another wave, and the leases hold."""
@@ -178,7 +213,7 @@ class Relay(DatabaseThread):
         with self.turn():
             return self.lanes.hold(FRESH)
 
-    def _apply(self, tried: Sequence[tuple[OutboxMessage, Outcome]]) -> None:
+    def _apply(self, tried: Sequence[tuple[DueMessage, Outcome]]) -> None:
         confirmed = [row for row, outcome in tried if outcome.state == "confirmed"]
         with transaction.atomic(using=self.using):
             self._settle([each for each in tried if each[1].state not in ("confirmed", "unsent")])
@@ -186,7 +221,7 @@ class Relay(DatabaseThread):
             self._record("published", confirmed)
         self.published += len(confirmed)
 
-    def _settle(self, failed: Sequence[tuple[OutboxMessage, Outcome]]) -> None:
+    def _settle(self, failed: Sequence[tuple[DueMessage, Outcome]]) -> None:
         """Park or put off what failed, in lanes that are held still: of the others another relay finds out itself."""
         if not failed:
             return
@@ -211,16 +246,17 @@ class Relay(DatabaseThread):
 
         return OutboxMessage.objects.using(self.using)
 
-    def _record(self, kind: str, rows: Sequence[OutboxMessage], detail: str = "") -> None:
-        found = (events.event(kind, self.bus.alias, row.envelope(), detail=detail) for row in rows)
+    def _record(self, kind: str, rows: Sequence[DueMessage], detail: str = "") -> None:
+        found = (events.event(kind, self.bus.alias, row.envelope, detail=detail) for row in rows)
         events.record(found, of=self.using)
 
-    def _is_hopeless(self, row: OutboxMessage, outcome: Outcome) -> bool:
+    def _is_hopeless(self, row: DueMessage, outcome: Outcome) -> bool:
         return outcome.state == "impossible" or (outcome.state == "returned" and row.tries + 1 >= UNROUTABLE_TRIES)
 
     def _let_go(self) -> None:
         try:
             with self.turn():
+                self._catch_up()
                 self.lanes.leave()
         except (DatabaseError, InterfaceError) as error:  # the leases end by themselves
             logger.warning("The lanes of %s could not be given back: %s", self.label, error)
@@ -233,3 +269,8 @@ class Relay(DatabaseThread):
         reporter.hurry()
         if trouble:
             logger.warning("The outbox of %s is not published: %s; trying again", self.label, trouble)
+
+
+def _is_large(rows: Sequence[DueMessage]) -> bool:
+    """Whether more may follow at once, and there is room in memory for that."""
+    return len(rows) == BATCH and sum(len(row.envelope.body) for row in rows) <= BESIDE_BYTES

@@ -21,7 +21,7 @@ from .publisher import Publisher
 from .topology import delay_header, steps_of, topology_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from koan_django.messaging.conf import BusOptions
     from koan_django.messaging.envelope import Envelope
@@ -71,6 +71,9 @@ class AmqpBus(BrokerBus):
 
     def publish(self, envelopes: Sequence[Envelope], delay: timedelta | None = None) -> list[Outcome]:
         return self.publisher.publish(self._addressed(envelopes, delay))
+
+    def begin(self, envelopes: Sequence[Envelope]) -> Callable[[], list[Outcome]]:
+        return self.publisher.begin(self._addressed(envelopes, None))
 
     async def apublish(self, envelopes: Sequence[Envelope], delay: timedelta | None = None) -> list[Outcome]:
         return await self.publisher.apublish(self._addressed(envelopes, delay))

@@ -17,6 +17,7 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from amqp.exceptions import ChannelError, FrameSyntaxError
@@ -32,7 +33,7 @@ from .topology import Topology, declare, delay_topology, sending_exchanges
 from .unconfirmed import Publication, Unconfirmed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from koan_django.messaging.conf import BusOptions
 
@@ -111,6 +112,18 @@ class Publisher(threading.Thread):
         publications = answers.publications(messages)
         if self._accept(publications):
             self._lead(answers, limit)
+        return self._collect(answers, publications, limit)
+
+    def begin(self, messages: Sequence[Addressed]) -> Callable[[], list[Outcome]]:
+        """Have the thread of the publisher do what :meth:`publish` does; what is returned waits for the outcomes."""
+        limit = time.monotonic() + self._patience_with(len(messages))
+        answers = Answers(len(messages))
+        publications = answers.publications(messages)
+        self.submit(publications)
+        return partial(self._collect, answers, publications, limit)
+
+    def _collect(self, answers: Answers, publications: Sequence[Publication], limit: float) -> list[Outcome]:
+        """Wait for all ``answers``; what is not written by then is not written any more."""
         if not answers.complete:
             complete = threading.Event()
             answers.when_complete(complete.set)
