@@ -48,8 +48,34 @@ def insert(
     if notify:
         statement, prepared = f"{statement} RETURNING pg_notify(%s, '')", [*prepared, notify]
     with connection.cursor() as cursor:
-        cursor.execute(statement, prepared)
+        if _may_begin(connection, cursor):
+            # Atomic sets this to the same at its end, before anything else can run.
+            connection.connection.autocommit = True
+            cursor.execute(f"BEGIN; {statement}", prepared)
+            cursor.nextset()
+        else:
+            cursor.execute(statement, prepared)
         return bool(cursor.rowcount)
+
+
+def _may_begin(connection: Any, cursor: Any) -> bool:
+    """Whether the statement is the first of an ``atomic()`` block, and its BEGIN may travel with it.
+
+    psycopg sends that by itself and waits for the answer, which takes half as long as the statement.
+    """
+    if connection.vendor != "postgresql" or not (connection.in_atomic_block and connection.commit_on_exit):
+        return False
+    from django.db.backends.postgresql.psycopg_any import is_psycopg3
+
+    if not is_psycopg3:
+        return False
+    from psycopg import ClientCursor
+    from psycopg.pq import TransactionStatus
+
+    # Only a cursor that puts the values in takes two statements at once.
+    return isinstance(cursor.cursor, ClientCursor) and (
+        connection.connection.pgconn.transaction_status == TransactionStatus.IDLE
+    )
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db import models
+from django.db.models.functions import Now  # noqa: TID251  # a db_default is DDL
 from django.utils.translation import gettext_lazy as _
 
 from koan_django.core.leases import Leased
@@ -32,7 +33,7 @@ class InboxEntry(Leased):
     claim = models.CharField(max_length=32, blank=True, default="", db_default="", editable=False)
     attempts = models.PositiveIntegerField(_("attempts"), default=1, db_default=1)
     duplicates = models.PositiveIntegerField(_("duplicates suppressed"), default=0, db_default=0)
-    first_seen_at = models.DateTimeField(_("first seen at"), auto_now_add=True)
+    first_seen_at = models.DateTimeField(_("first seen at"), db_default=Now(), editable=False)
     processed_at = models.DateTimeField(_("processed at"), null=True, blank=True, db_index=True)
 
     objects = InboxQuerySet.as_manager()

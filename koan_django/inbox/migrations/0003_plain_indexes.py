@@ -1,3 +1,4 @@
+import django.db.models.functions.datetime
 from django.db import migrations, models
 
 
@@ -61,5 +62,12 @@ class Migration(migrations.Migration):
             model_name="inboxentry",
             name="duplicates",
             field=models.PositiveIntegerField(db_default=0, default=0, verbose_name="duplicates suppressed"),
+        ),
+        migrations.AlterField(
+            model_name="inboxentry",
+            name="first_seen_at",
+            field=models.DateTimeField(
+                db_default=django.db.models.functions.datetime.Now(), editable=False, verbose_name="first seen at"
+            ),
         ),
     ]

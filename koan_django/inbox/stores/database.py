@@ -18,7 +18,7 @@ from .base import Begun, Figures, Lease, NoOptions, Seen, overtaken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from datetime import datetime, timedelta
+    from datetime import timedelta
 
     from koan_django.inbox.querysets import InboxQuerySet
     from koan_django.inbox.scopes import Scope
@@ -47,8 +47,7 @@ class DatabaseStore:
         """Insert and ignore conflicts: one statement for one claim, and two for any number, if all of it is new."""
         now, fingerprints = timezone.now(), [scope.fingerprint for scope in scopes]
         entries = [
-            {**_columns(scope, each, now), "processed_at": now}
-            for scope, each in zip(scopes, fingerprints, strict=True)
+            {**_columns(scope, each), "processed_at": now} for scope, each in zip(scopes, fingerprints, strict=True)
         ]
         if len(entries) == 1 and insert(
             InboxEntry, entries[0], using=router.db_for_write(InboxEntry), ignore_conflicts=True
@@ -85,9 +84,9 @@ class DatabaseStore:
 
     def begin(self, scopes: Sequence[Scope], ttl: timedelta) -> list[Begun]:
         """Insert the rows that are new, then take the lease of each."""
-        now, fingerprints = timezone.now(), [scope.fingerprint for scope in scopes]
+        fingerprints = [scope.fingerprint for scope in scopes]
         entries = {
-            each: InboxEntry(**_columns(scope, each, now), claim=new_id(), state="processing", attempts=0)
+            each: InboxEntry(**_columns(scope, each), claim=new_id(), state="processing", attempts=0)
             for scope, each in zip(scopes, fingerprints, strict=True)
         }
         self._rows.bulk_create(list(entries.values()), ignore_conflicts=True)
@@ -160,7 +159,7 @@ class DatabaseStore:
             raise InboxBusyError("the same work is being done now", why="another worker holds its lease")
 
 
-def _columns(scope: Scope, fingerprint: str, now: datetime) -> dict[str, Any]:
+def _columns(scope: Scope, fingerprint: str) -> dict[str, Any]:
     return {
         "fingerprint": fingerprint,
         "tenant": scope.tenant,
@@ -170,7 +169,6 @@ def _columns(scope: Scope, fingerprint: str, now: datetime) -> dict[str, Any]:
         "alias": scope.alias,
         "key": _shown(scope.key),
         "correlation_id": correlation.current() or "",
-        "first_seen_at": now,
     }
 
 

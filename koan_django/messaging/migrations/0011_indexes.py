@@ -4,7 +4,8 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     """A text that is indexed by its field has a second index on PostgreSQL, for patterns that nobody searches by.
 
-    The new indexes come first, so that nothing is without one in between.
+    The new indexes come first, so that nothing is without one in between. The outbox has one more: what relays read
+    in the order in which it was written.
     """
 
     dependencies = [
@@ -12,6 +13,14 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.AddIndex(
+            model_name="outboxmessage",
+            index=models.Index(
+                fields=["bus", "id", "available_at"],
+                condition=models.Q(("state", "pending")),
+                name="koan_msg_outbox_next",
+            ),
+        ),
         migrations.AddIndex(
             model_name="messageevent",
             index=models.Index(fields=["message_id"], name="koan_msg_event_message"),
