@@ -27,6 +27,8 @@ SERVERS = ("postgres", "rabbitmq")
 MANY, SLOW = 12_000, 1000
 #: django-celery-outbox publishes from so many threads; the better one is taken.
 CONCURRENCIES = ("1", "8")
+#: How often it is looked how many have arrived: without a pause that would keep one of two processors busy.
+LOOK_SECONDS = 0.005
 #: Rows of a batch, on both sides.
 BATCH = 500
 #: Transactions of a turn, half of them without a message.
@@ -169,7 +171,9 @@ def _relayed(channel: Any, relay: Worker, count: int) -> Turn:
 
 def _arrived(channel: Any, queue: str, count: int) -> tuple[int, float]:
     """Wait until so many messages are in the queue; return how many are, and when that was."""
-    found = wait_until(lambda: (there := waiting(channel, queue)) >= count and there, 180, f"{count} messages", every=0)
+    found = wait_until(
+        lambda: (there := waiting(channel, queue)) >= count and there, 180, f"{count} messages", every=LOOK_SECONDS
+    )
     return int(found), time.perf_counter()
 
 
