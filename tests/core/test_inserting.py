@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -69,3 +70,60 @@ def test_a_row_that_is_there_is_an_error_or_nothing_as_asked_for() -> None:
     assert not insert(InboxEntry, entry(), using="default", ignore_conflicts=True)
     assert insert(InboxEntry, entry("b"), using="default", ignore_conflicts=True)
     assert InboxEntry.objects.count() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+class TestTheFirstStatementOfATransaction:
+    """On PostgreSQL it takes the BEGIN along."""
+
+    def test_is_sent_together_with_the_begin_of_it(self) -> None:
+        with CaptureQueriesContext(connection) as queries, transaction.atomic():
+            assert insert(InboxEntry, entry(), using="default", ignore_conflicts=True)
+            assert not insert(InboxEntry, entry(), using="default", ignore_conflicts=True)
+        begun = [query["sql"].startswith("BEGIN; INSERT") for query in queries if "INSERT" in query["sql"]]
+        assert begun == [connection.vendor == "postgresql", False]
+        assert InboxEntry.objects.count() == 1
+
+    def test_is_undone_with_the_rest(self) -> None:
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            insert(InboxEntry, entry("a"), using="default")
+            with suppress(LookupError), transaction.atomic():
+                insert(InboxEntry, entry("b"), using="default")
+                raise LookupError
+            assert InboxEntry.objects.count() == 1
+            InboxEntry.objects.create(**entry("c"))
+            raise ZeroDivisionError
+        assert not InboxEntry.objects.exists()
+
+    def test_leaves_the_connection_as_it_was(self) -> None:
+        for fingerprint in ("a", "b"):
+            with transaction.atomic():
+                insert(InboxEntry, entry(fingerprint), using="default")
+                assert connection.in_atomic_block
+            InboxEntry.objects.create(**entry(f"{fingerprint}{fingerprint}"))  # committed by itself
+            with pytest.raises(ZeroDivisionError), transaction.atomic():
+                InboxEntry.objects.create(**entry("c"))
+                raise ZeroDivisionError
+        assert set(InboxEntry.objects.values_list("fingerprint", flat=True)) == {"a", "aa", "b", "bb"}
+
+    def test_may_fail_and_the_next_transaction_goes_on(self) -> None:
+        InboxEntry.objects.create(**entry())
+        with pytest.raises(IntegrityError), transaction.atomic():
+            insert(InboxEntry, entry(), using="default")
+        with transaction.atomic():
+            assert insert(InboxEntry, entry("b"), using="default")
+        assert InboxEntry.objects.count() == 2
+
+    def test_begins_nothing_where_somebody_manages_transactions_by_hand(self) -> None:
+        transaction.set_autocommit(False)
+        try:
+            with CaptureQueriesContext(connection) as queries:
+                insert(InboxEntry, entry("a"), using="default")
+                with transaction.atomic():
+                    insert(InboxEntry, entry("b"), using="default")
+            transaction.rollback()
+        finally:
+            transaction.set_autocommit(True)
+        assert not any(query["sql"].startswith("BEGIN; ") for query in queries)
+        if connection.vendor != "sqlite":  # there each statement is committed by itself
+            assert not InboxEntry.objects.exists()

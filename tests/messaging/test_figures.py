@@ -104,6 +104,24 @@ def test_the_figures_of_a_large_outbox_read_no_more_rows_than_they_may(few: int)
         assert 0 < max(rows_read(queries, "koan_messaging_outboxmessage")) <= few + 1
 
 
+@pytest.mark.parametrize("delayed", [0, 1000])
+def test_a_relay_reads_its_batch_without_sorting_the_backlog_even_if_the_statistics_know_of_none(delayed: int) -> None:
+    now = timezone.now()
+    later = [OutboxMessage.holding("main", ENVELOPE, available_at=now + timedelta(days=1)) for _ in range(delayed)]
+    waiting = [OutboxMessage.holding("main", ENVELOPE, available_at=now - timedelta(hours=1)) for _ in range(3000)]
+    OutboxMessage.objects.bulk_create([*later, *waiting])
+    with CaptureQueriesContext(connection) as queries:
+        found = OutboxMessage.objects.all().due("main", 50)
+    assert [each.pk for each in found] == [row.pk for row in waiting[:50]]
+    if connection.vendor == "postgresql":
+        assert rows_read(queries, "koan_messaging_outboxmessage") in ([50], [50 + delayed])  # by one index or another
+    elif connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN QUERY PLAN {queries[0]['sql']}")
+            plan = str(cursor.fetchall())
+        assert "TEMP B-TREE" not in plan
+
+
 def test_the_figures_of_a_large_inbox_read_no_more_rows_than_they_may(few: int) -> None:
     now = timezone.now()
     done = [

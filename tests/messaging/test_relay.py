@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -277,6 +277,104 @@ def test_no_transaction_is_open_while_anybody_talks_to_the_broker(use_bus: UseBu
     assert looked.passed == 2
 
 
+class Beside:
+    """A relay of small batches, led by hand; ``left`` says what was in the outbox as it waited for each."""
+
+    def __init__(self, bus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(relays, "BATCH", 3)
+        self.relay = Relay(bus)
+        self.left: list[int] = []
+        self.after = lambda: None
+        self._begin = bus.begin
+        bus.begin = self.begin
+
+    def begin(self, envelopes: Sequence[Envelope]) -> Callable[[], list[Outcome]]:
+        assert not connection.in_atomic_block
+        wait = self._begin(envelopes)
+
+        def waited() -> list[Outcome]:
+            self.left.append(OutboxMessage.objects.count())
+            found = wait()
+            self.after()
+            return found
+
+        return waited
+
+
+def stored(count: int) -> None:
+    with listening(OrderPlaced, group="billing"), transaction.atomic():
+        send_many([OrderPlaced(number) for number in range(count)], group="billing")
+
+
+@pytest.fixture
+def beside(use_bus: UseBus, vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> Beside:
+    return Beside(use_bus(vhost.url), monkeypatch)
+
+
+class TestWhileABatchIsOnItsWay:
+    def test_the_one_before_is_deleted_and_the_next_is_read(self, beside: Beside, wire: Wire) -> None:
+        queue = wire.queue(beside.relay.bus.names.group("billing"))
+        stored(8)
+        for left in (8, 5, 0):
+            beside.relay._round()
+            assert OutboxMessage.objects.count() == left
+        assert beside.left == [8, 5]  # the last is no whole batch: nothing is expected behind it
+        assert numbers_in(wire, queue) == list(range(8))
+
+    def test_what_was_read_is_not_published_without_its_lanes(
+        self, beside: Beside, wire: Wire, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(relays, "FRESH", timedelta(0))
+        queue = wire.queue(beside.relay.bus.names.group("billing"))
+        stored(9)
+        beside.relay._round()
+        assert OutboxMessage.objects.count() == 9
+        taken_over(LANES)
+        assert beside.relay._round() == 0.0
+        assert OutboxMessage.objects.count() == 6  # what was confirmed is deleted all the same
+        assert numbers_in(wire, queue) == [0, 1, 2]
+
+    def test_a_relay_that_is_told_to_end_writes_down_what_was_published(self, beside: Beside, wire: Wire) -> None:
+        queue = wire.queue(beside.relay.bus.names.group("billing"))
+        stored(9)
+        beside.after = beside.relay.stopping.set
+        beside.relay.run()
+        assert OutboxMessage.objects.count() == 6
+        assert numbers_in(wire, queue) == [0, 1, 2]
+
+    def test_a_database_that_fails_loses_nothing_and_changes_no_order(
+        self, beside: Beside, wire: Wire, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        queue = wire.queue(beside.relay.bus.names.group("billing"))
+        stored(9)
+        due, failures = beside.relay._due, [OperationalError("gone"), OperationalError("gone again")]
+
+        def sometimes(beside: Sequence[Any] = ()) -> Any:
+            if beside and failures:
+                raise failures.pop()
+            return due(beside)
+
+        monkeypatch.setattr(beside.relay, "_due", sometimes)
+        monkeypatch.setattr(relays, "PAUSE_SECONDS", 0)
+        while OutboxMessage.objects.exists():
+            beside.relay._step()
+        arrived = numbers_in(wire, queue)
+        assert not failures
+        assert len(arrived) == 9 + 2 * 3
+        assert list(dict.fromkeys(arrived)) == list(range(9))
+
+    def test_large_messages_are_not_in_memory_twice(
+        self, beside: Beside, wire: Wire, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(relays, "BESIDE_BYTES", 10)
+        wire.queue(beside.relay.bus.names.group("billing"))
+        stored(9)
+        for left in (6, 3, 0):
+            beside.relay._round()
+            assert OutboxMessage.objects.count() == left
+        assert beside.left == []
+
+
 def test_a_relay_that_published_within_a_transaction_would_be_found_out(use_bus: UseBus, vhost: Vhost) -> None:
     bus = use_bus(vhost.url)
     with listening(OrderPlaced, group="billing"), transaction.atomic():
@@ -415,7 +513,10 @@ def test_a_send_in_a_transaction_is_two_queries_and_no_word_to_the_broker(use_bu
     bus = use_bus(vhost.url)
     with listening(OrderPlaced, group="billing"), transaction.atomic(), CaptureQueriesContext(connection) as queries:
         OrderPlaced(1).send()
-    assert [query["sql"].split()[0] for query in queries] == ["INSERT", "INSERT"]  # the message and its event
+    assert [query["sql"].removeprefix("BEGIN; ").split()[0] for query in queries] == [
+        "INSERT",
+        "INSERT",
+    ]  # the message and its event
     told = connection.vendor == "postgresql"  # the relay is, in the same statement
     assert ("pg_notify" in queries[0]["sql"]) is told
     assert bus._publishers == {}
@@ -495,9 +596,11 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("batch", [relays.BATCH, 7])  # all at once, and batches that are read ahead
 def test_a_full_partition_keeps_the_order_of_its_keys_and_holds_up_no_other(
-    use_bus: UseBus, vhost: Vhost, wire: Wire
+    use_bus: UseBus, vhost: Vhost, wire: Wire, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
+    monkeypatch.setattr(relays, "BATCH", batch)
     bus = use_bus(vhost.url)
     lanes = Lanes(bus, wire, **{"x-max-length": 1, "x-overflow": "reject-publish"})
     wire.publish(lanes.full, b'{"count": -1}')

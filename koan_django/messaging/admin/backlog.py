@@ -37,7 +37,7 @@ def standing() -> Iterator[Row]:
 
 def _backlog(bus: str, using: str) -> dict[str, Any]:
     rows, most = OutboxMessage.objects.using(using), figures.MOST + 1
-    waiting = rows.pending(bus).order_by("available_at", "id")[:most]
+    waiting = rows.pending(bus).order_by("id")[:most]
     found = waiting.aggregate(waiting=Count("pk"), again=Count("pk", filter=Q(tries__gt=0)), oldest=Min("available_at"))
     return found | {"parked": rows.parked(bus).order_by("id")[:most].count()}
 

@@ -4,8 +4,8 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     """A text that is indexed by its field has a second index on PostgreSQL, for patterns that nobody searches by.
 
-    The new indexes come first, so that nothing is without one in between. The outbox has one more: what relays read
-    in the order in which it was written.
+    The new indexes come first, so that nothing is without one in between. That of what waits in the
+    outbox is in the order in which relays read it; those that were put off have one of their own.
     """
 
     dependencies = [
@@ -21,6 +21,15 @@ class Migration(migrations.Migration):
                 name="koan_msg_outbox_next",
             ),
         ),
+        migrations.AddIndex(
+            model_name="outboxmessage",
+            index=models.Index(
+                fields=["bus", "lane", "id"],
+                condition=models.Q(("state", "pending"), ("tries__gt", 0)),
+                name="koan_msg_outbox_again",
+            ),
+        ),
+        migrations.RemoveIndex(model_name="outboxmessage", name="koan_msg_outbox_pending"),
         migrations.AddIndex(
             model_name="messageevent",
             index=models.Index(fields=["message_id"], name="koan_msg_event_message"),

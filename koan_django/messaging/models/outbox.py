@@ -44,9 +44,9 @@ class OutboxMessage(StoredEnvelope):
                 fields=["bus", "id", "available_at"], condition=models.Q(state="pending"), name="koan_msg_outbox_next"
             ),
             models.Index(
-                fields=["bus", "available_at", "id"],
-                condition=models.Q(state="pending"),
-                name="koan_msg_outbox_pending",
+                fields=["bus", "lane", "id"],
+                condition=models.Q(state="pending", tries__gt=0),
+                name="koan_msg_outbox_again",
             ),
             models.Index(fields=["bus", "id"], condition=models.Q(state="parked"), name="koan_msg_outbox_parked"),
             models.Index(fields=["lane"], name="koan_msg_outbox_lane"),
