@@ -92,6 +92,8 @@ class BusOptions:
     batch: int = 50
     lease: timedelta = timedelta(seconds=10)
     poll_interval: timedelta = timedelta(milliseconds=100)
+    #: On RabbitMQ, whether the process that has sent a message without a key in a transaction publishes it itself.
+    fast_path: bool = False
     #: Whether PostgreSQL wakes who waits for rows.
     notify: bool = True
     delivery_limit: int = 100
@@ -149,6 +151,8 @@ class BusOptions:
             raise ValueError("SOFT_TIME_LIMIT must be shorter than TIME_LIMIT, which kills")
         if self.confirm_timeout < timedelta(milliseconds=100):
             raise ValueError("CONFIRM_TIMEOUT must be at least 100 ms")
+        if self.fast_path and (not self.is_on_rabbitmq or self.failover or set(self.tenants.values()) - {QUEUES}):
+            raise ValueError("FAST_PATH is for one RabbitMQ: not with FAILOVER, or with brokers of tenants")
 
     @property
     def declares(self) -> bool:

@@ -196,7 +196,7 @@ def backlog() -> Iterator[Finding]:
     for using in databases.every():
         outbox = OutboxMessage.objects.using(using)
         yield from _waiting(
-            outbox.filter(state="pending", available_at__lte=timezone.now()),
+            outbox.filter(available_at__lte=timezone.now()).exclude(state="parked"),
             "bus",
             remedy="Look why the broker does not take them: `bus.*` above, and the worker's log.",
         )

@@ -70,6 +70,14 @@ class OutboxQuerySet(models.QuerySet["OutboxMessage"]):
         """Messages of ``bus`` that wait, now or for later."""
         return self.filter(bus=bus, state="pending")
 
+    def handed_over(self, bus: str) -> OutboxQuerySet:
+        """Messages of ``bus`` that the process which wrote them publishes itself."""
+        return self.filter(bus=bus, state="handed")
+
+    def take_over(self, bus: str, patience: timedelta) -> int:
+        """Have relays publish what has been handed over for longer than ``patience``; return how many that are."""
+        return self.handed_over(bus).filter(created_at__lte=Now() - patience).update(state="pending")
+
     def parked(self, bus: str) -> OutboxQuerySet:
         """Messages of ``bus`` that were set aside."""
         return self.filter(bus=bus, state="parked")

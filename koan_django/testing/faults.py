@@ -22,6 +22,7 @@ VARIABLE = "KOAN_TEST_FAULTS"
 #: Every point, and the moment that it stands for.
 POINTS: Mapping[str, str] = {
     "messaging.outbox.before_commit": "messages are in the outbox, in a transaction that has yet to commit",
+    "messaging.handing.committed": "a transaction has committed, and its process is about to publish what it wrote",
     "messaging.broker.before_publish": "messages are about to go to a broker, at once or from the outbox",
     "messaging.relay.before_publish": "the relay has read a batch and not published it",
     "messaging.relay.published": "the broker has confirmed a batch that is still in the outbox",

@@ -51,7 +51,7 @@ class OutboxMessageAdmin(OfDatabase, Figured, Guided, EnvelopeAdmin):
 
     @admin.display(description=_("state"), ordering="state")
     def shown_state(self, row: OutboxMessage) -> SafeString:
-        return badge("pending" if row.state == "pending" else "failed", row.get_state_display())
+        return badge("failed" if row.state == "parked" else "pending", row.get_state_display())
 
     @operation(permission="publish", description=_("Publish selected messages now"))
     def publish(self, request: HttpRequest, row: OutboxMessage) -> str:

@@ -14,11 +14,13 @@ from .stored import StoredEnvelope
 class OutboxMessage(StoredEnvelope):
     """Written in the sender's transaction, published by the relay, then deleted.
 
-    A message that can never travel, or that reaches nobody for minutes, is parked with its reason.
+    A message that can never travel, or that reaches nobody for minutes, is parked with its reason. One that is handed
+    over is being published by the process that wrote it; if that does not end, relays take it.
     """
 
     class State(models.TextChoices):
         PENDING = "pending", _("pending")
+        HANDED = "handed", _("handed over")
         PARKED = "parked", _("parked")
 
     state = models.CharField(_("state"), max_length=8, choices=State.choices, default=State.PENDING)
@@ -47,6 +49,9 @@ class OutboxMessage(StoredEnvelope):
                 fields=["bus", "lane", "id"],
                 condition=models.Q(state="pending", tries__gt=0),
                 name="koan_msg_outbox_again",
+            ),
+            models.Index(
+                fields=["bus", "created_at"], condition=models.Q(state="handed"), name="koan_msg_outbox_handed"
             ),
             models.Index(fields=["bus", "id"], condition=models.Q(state="parked"), name="koan_msg_outbox_parked"),
             models.Index(fields=["lane"], name="koan_msg_outbox_lane"),

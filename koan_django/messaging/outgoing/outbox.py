@@ -16,7 +16,7 @@ from koan_django.messaging.envelope import Receipt
 from koan_django.messaging.querysets import available
 from koan_django.messaging.routing import LANES, partition_of
 
-from . import databases
+from . import databases, handing
 from .notifying import notify, to_tell
 
 if TYPE_CHECKING:
@@ -75,13 +75,19 @@ def store(
     """
     using = using or databases.main()
     times, model = available(due), databases.rows()
+    handed = handing.may_hand_over(bus, envelopes, due, error, using)
+    state = {"state": "handed"} if handed else {}
     with transaction.atomic(using=using, savepoint=False):
         if len(envelopes) == 1 and not times:
-            insert(model, _columns(bus, envelopes[0], error), using=using, notify=to_tell(bus, using))
+            channel = "" if handed else to_tell(bus, using)
+            insert(model, _columns(bus, envelopes[0], error) | state, using=using, notify=channel)
         else:
-            model.objects.using(using).bulk_create(model(**_columns(bus, each, error), **times) for each in envelopes)
-            if due is None:
+            rows = (model(**_columns(bus, each, error), **times, **state) for each in envelopes)
+            model.objects.using(using).bulk_create(rows)
+            if due is None and not handed:
                 notify(bus, using)
+        if handed:
+            handing.after_commit(bus, envelopes, using)
         events.record((events.event("sent", bus, each) for each in envelopes), of=using)
         _BEFORE_COMMIT()
     return [Receipt(each.id, "accepted", bus) for each in envelopes]

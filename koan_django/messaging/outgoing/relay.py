@@ -22,15 +22,15 @@ from typing import TYPE_CHECKING
 
 from django.db import DatabaseError, InterfaceError, transaction
 
-from koan_django.core import faults, health, reporter
+from koan_django.core import clock, faults, health, reporter
 from koan_django.core.redaction import redact_text
 from koan_django.core.telemetry import span
-from koan_django.core.texts import one_line
+from koan_django.core.texts import counted, one_line
 from koan_django.core.threads import DatabaseThread
 from koan_django.messaging import events
 from koan_django.messaging.routing import LANES
 
-from . import databases
+from . import databases, handing
 from .lanes import Lanes
 from .outbox import BACKOFF, before_broker
 from .waking import Waker
@@ -56,6 +56,10 @@ EARLY_SECONDS = 0.05
 #: A message that reaches nobody is tried so often before it is parked, over about three minutes: the worker that
 #: declares the queue may still be starting.
 UNROUTABLE_TRIES = 8
+#: How often to look for messages that their senders have handed over and do not finish.
+TAKE_OVER_SECONDS = 1.0
+#: The same where none should be: the senders' settings were others before, or are.
+RARELY_SECONDS = 60.0
 #: After an error of the database or the broker.
 PAUSE_SECONDS = 1.0
 #: The broker does not answer: what follows waits.
@@ -86,6 +90,8 @@ class Relay(DatabaseThread):
         self._waker = Waker(bus.alias, bus.options)
         #: Whether messages with a key may wait for another attempt: of those that were put off before, nobody knows.
         self._is_stuck = True
+        #: When it is time to look for messages that were handed over and forgotten, by the monotonic clock.
+        self._look_at = float("-inf")
         #: What became of the last batch and is not written down yet, and the next batch if it was read already.
         self._behind: list[tuple[DueMessage, Outcome]] = []
         self._ahead: list[DueMessage] = []
@@ -140,6 +146,7 @@ class Relay(DatabaseThread):
         with self.turn():
             if not self._ahead or self.lanes.is_due:
                 self._catch_up()
+                self._take_over()
                 self._is_stuck = self.lanes.tend() or self._is_stuck
                 self._ahead = self._due() if self.lanes.held else []
             if self._ahead and not self.lanes.hold(FRESH):
@@ -168,6 +175,18 @@ class Relay(DatabaseThread):
         behind, self._behind, self._ahead = self._behind, [], []
         if behind:
             self._apply(behind)
+
+    def _take_over(self) -> None:
+        """Look now and then for messages whose senders do not say how it ended."""
+        now = clock.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + (TAKE_OVER_SECONDS if self.bus.options.fast_path else RARELY_SECONDS)
+        taken = self._outbox.take_over(self.bus.alias, handing.patience(self.bus.options))
+        if taken:
+            logger.info(
+                "%s of the outbox of %s had been handed over for too long", counted(taken, "message"), self.label
+            )
 
     def _due(self, beside: Sequence[DueMessage] = ()) -> list[DueMessage]:
         outbox = self._outbox.within(self.lanes.held.keys())

@@ -79,7 +79,7 @@ class Relays:
         keep_usable()
         mine = self._rows()
         due = Q(available_at__lte=Now()) | Q(tries__gt=0)
-        waiting = sum(rows.filter(due, state="pending").count() for rows in mine)
+        waiting = sum(rows.filter(due).exclude(state="parked").count() for rows in mine)
         return Left(waiting, sum(rows.filter(state="parked").count() for rows in mine))
 
     def reason(self) -> str:

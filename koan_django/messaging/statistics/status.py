@@ -155,7 +155,7 @@ def _outbox() -> dict[str, tuple[int, timedelta, int]]:
         rows = OutboxMessage.objects.using(using).order_by().values("bus", "state")
         for row in rows.annotate(count=Count("pk"), oldest=Min("available_at")):
             pending, lag, parked = found.get(row["bus"], _EMPTY)
-            if row["state"] == "pending":
+            if row["state"] != "parked":
                 pending, lag = pending + row["count"], max(now - row["oldest"], lag)
             else:
                 parked += row["count"]
