@@ -57,7 +57,7 @@ def cases() -> list[Case]:
             "inbox-handler/without",
             "ours, without the inbox",
             0.8,
-            partial(draining, row, prepare_ours(BARE, "row"), SOME, SOME),
+            partial(draining, row, prepare_ours(BARE, "row"), FEWER, FEWER),
             _WITHOUT,
         ),
         _handler(
@@ -80,7 +80,7 @@ def _handler(name: str, peer: str, goal: float, sides: Callable[[], Any], note: 
         goal=goal,
         sides=sides,
         note=_HANDLER + note,
-        rounds=5,
+        rounds=7,
         warm=False,
     )
 
