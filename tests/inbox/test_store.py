@@ -101,10 +101,8 @@ def test_claims_of_other_work_do_not_wait() -> None:
 def test_a_claim_of_one_is_one_statement(store: CommittingStore) -> None:
     with transaction.atomic(), CaptureQueriesContext(connection) as queries:
         assert store.claim([scope()]) == [True]
-    assert [query["sql"].split()[0] for query in queries if "SAVEPOINT" not in query["sql"]] in (
-        ["INSERT"],
-        ["BEGIN", "INSERT"],
-    )
+    words = [query["sql"].removeprefix("BEGIN; ").split()[0] for query in queries if "SAVEPOINT" not in query["sql"]]
+    assert [word for word in words if word != "BEGIN"] == ["INSERT"]
 
 
 def test_a_claim_of_many_says_for_each_whether_it_is_new_in_the_same_few_queries(store: CommittingStore) -> None:

@@ -156,7 +156,8 @@ def test_a_cancelled_message_is_gone_unless_somebody_has_it(bus: Any) -> None:
 def queries(statements: CaptureQueriesContext) -> list[str]:
     """The statements but for those that begin and end transactions."""
     words = ("SAVEPOINT", "RELEASE", "BEGIN", "COMMIT", "ROLLBACK")
-    return [each["sql"] for each in statements if not each["sql"].startswith(words)]
+    sent = [each["sql"].removeprefix("BEGIN; ") for each in statements]
+    return [each for each in sent if not each.startswith(words)]
 
 
 def test_a_send_is_two_queries_and_so_are_fifty(bus: Any) -> None:
