@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from django.test.utils import CaptureQueriesContext
 from koan_django.messaging import send_many
 from koan_django.messaging.models import MessageEvent, OutboxMessage
 from koan_django.messaging.outgoing import handing
+from koan_django.messaging.outgoing.sending import wrap
 from koan_django.testing.faults import environment
 from tests.messaging.conftest import UseBus
 from tests.messaging.shop import OrderPlaced, StockMoved, listening
@@ -52,6 +54,10 @@ def send(*numbers: int, key: str = "") -> None:
             send_many([StockMoved(key, number) for number in numbers], group="stock")
         else:
             send_many([OrderPlaced(number) for number in numbers], group="billing")
+
+
+def states() -> list[str]:
+    return list(OutboxMessage.objects.values_list("state", flat=True))
 
 
 def is_empty() -> bool:
@@ -171,6 +177,22 @@ def test_what_reaches_nobody_is_the_relays_to_park(use_bus: UseBus, vhost: Vhost
         send(1)
         wait_until(lambda: OutboxMessage.objects.get().state == "pending", 30, "the relays to be given the message")
     assert "no queue" in OutboxMessage.objects.get().last_error
+
+
+def test_copies_of_a_message_for_two_groups_have_the_same_id_and_each_its_own_end(
+    use_bus: UseBus, vhost: Vhost, wire: Wire
+) -> None:
+    """As when dead letters of two groups are replayed. Only one of them has a queue."""
+    bus = bus_with(use_bus, vhost.url)
+    queue, envelope = wire.queue(bus.names.group("billing")), wrap(OrderPlaced(1), "main")
+    for groups in (("billing", "stock"), ("stock", "billing")):
+        with transaction.atomic():
+            for group in groups:
+                bus.send([replace(envelope, group=group)], None)
+        wait_until(lambda: set(states()) == {"pending"}, 30, "the one that reaches nobody to be given to the relays")
+        assert [row.group for row in OutboxMessage.objects.all()] == ["stock"]
+        OutboxMessage.objects.all().delete()
+    assert numbers_in(wire, queue) == [1, 1]
 
 
 def test_a_transaction_that_took_long_leaves_it_to_the_relay(

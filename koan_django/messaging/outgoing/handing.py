@@ -38,8 +38,10 @@ if TYPE_CHECKING:
     from koan_django.messaging.conf import BusOptions
     from koan_django.messaging.envelope import Envelope
 
+    #: A message with the primary key of its row.
+    Written = tuple[int, Envelope]
     #: Messages of one call, of a bus and a database, and what waits for their outcomes.
-    _Handed = tuple[str, str, Sequence[Envelope], Callable[[], Sequence[Outcome]]]
+    _Handed = tuple[str, str, Sequence[Written], Callable[[], Sequence[Outcome]]]
 
 logger = logging.getLogger(__name__)
 
@@ -65,22 +67,29 @@ def may_hand_over(bus: str, envelopes: Sequence[Envelope], due: Due, error: str,
     """Whether the process publishes these by itself after the commit of the transaction that is open in ``using``."""
     if not options().buses[bus].fast_path or due is not None or error or len(envelopes) > MOST:
         return False
-    if not connections[using].in_atomic_block or any(each.partition_key for each in envelopes):
+    connection = connections[using]
+    if not connection.in_atomic_block or any(each.partition_key for each in envelopes):
+        return False
+    if not connection.features.can_return_rows_from_bulk_insert:  # MySQL: nobody would know which rows they are
         return False
     broker = _broker(bus)
     return broker.breaker.seen.state == "closed" and not broker.unreachable
 
 
-def after_commit(bus: str, envelopes: Sequence[Envelope], using: str) -> None:
-    """Hand them over once the open transaction has committed; what is rolled back is forgotten."""
-    transaction.on_commit(partial(_hand_over, bus, envelopes, using, time.monotonic()), using=using, robust=True)
+def after_commit(bus: str, messages: Sequence[Written], using: str) -> None:
+    """Hand them over once the open transaction has committed; what is rolled back is forgotten.
+
+    They go by their rows and not by their ids: a message that is replayed to two groups has two of the same id.
+    """
+    transaction.on_commit(partial(_hand_over, bus, messages, using, time.monotonic()), using=using, robust=True)
 
 
-def _hand_over(bus: str, envelopes: Sequence[Envelope], using: str, written: float) -> None:
+def _hand_over(bus: str, messages: Sequence[Written], using: str, written: float) -> None:
     _COMMITTED()
     is_late = time.monotonic() - written > LATE_SECONDS
+    envelopes = [envelope for _, envelope in messages]
     outcomes = partial(_untried, len(envelopes)) if is_late else _broker(bus).begin(envelopes)
-    _handing().take((bus, using, envelopes, outcomes))
+    _handing().take((bus, using, messages, outcomes))
 
 
 def _untried(count: int) -> list[Outcome]:
@@ -127,14 +136,14 @@ class Handing(DatabaseThread):
         return found
 
     def _settle(self, handed: Sequence[_Handed]) -> None:
-        confirmed: dict[tuple[str, str], list[Envelope]] = defaultdict(list)
-        others: dict[tuple[str, str, str], list[Envelope]] = defaultdict(list)
-        for bus, using, envelopes, outcomes in handed:
-            for envelope, outcome in zip(envelopes, outcomes(), strict=True):
+        confirmed: dict[tuple[str, str], list[Written]] = defaultdict(list)
+        others: dict[tuple[str, str, str], list[Written]] = defaultdict(list)
+        for bus, using, messages, outcomes in handed:
+            for message, outcome in zip(messages, outcomes(), strict=True):
                 if outcome.state == "confirmed":
-                    confirmed[bus, using].append(envelope)
+                    confirmed[bus, using].append(message)
                 else:
-                    others[bus, using, outcome.reason].append(envelope)
+                    others[bus, using, outcome.reason].append(message)
         try:
             with self.turn():
                 for (bus, using), mine in confirmed.items():
@@ -145,19 +154,18 @@ class Handing(DatabaseThread):
             logger.warning("What was published cannot be written down, and relays will publish it again: %s", error)
 
 
-def _confirmed(bus: str, using: str, envelopes: Sequence[Envelope]) -> None:
+def _confirmed(bus: str, using: str, messages: Sequence[Written]) -> None:
     """Delete what the broker has, whoever has it by now."""
     with transaction.atomic(using=using):
-        rows = databases.rows().objects.using(using)
-        rows.filter(bus=bus, message_id__in=[each.id for each in envelopes])._raw_delete(using)
-        events.record((events.event("published", bus, each) for each in envelopes), of=using)
+        databases.rows().objects.using(using).filter(pk__in=[pk for pk, _ in messages])._raw_delete(using)
+        events.record((events.event("published", bus, envelope) for _, envelope in messages), of=using)
 
 
-def _given_up(bus: str, using: str, envelopes: Sequence[Envelope], reason: str) -> None:
+def _given_up(bus: str, using: str, messages: Sequence[Written], reason: str) -> None:
     """Let the relays have them, and wake one."""
     with transaction.atomic(using=using):
-        rows = databases.rows().objects.using(using).handed_over(bus)
-        rows.filter(message_id__in=[each.id for each in envelopes]).update(state="pending", last_error=reason[:500])
+        rows = databases.rows().objects.using(using).handed_over(bus).filter(pk__in=[pk for pk, _ in messages])
+        rows.update(state="pending", last_error=reason[:500])
         notify(bus, using)
 
 

@@ -76,18 +76,17 @@ def store(
     using = using or databases.main()
     times, model = available(due), databases.rows()
     handed = handing.may_hand_over(bus, envelopes, due, error, using)
-    state = {"state": "handed"} if handed else {}
     with transaction.atomic(using=using, savepoint=False):
-        if len(envelopes) == 1 and not times:
-            channel = "" if handed else to_tell(bus, using)
-            insert(model, _columns(bus, envelopes[0], error) | state, using=using, notify=channel)
-        else:
-            rows = (model(**_columns(bus, each, error), **times, **state) for each in envelopes)
-            model.objects.using(using).bulk_create(rows)
-            if due is None and not handed:
-                notify(bus, using)
         if handed:
-            handing.after_commit(bus, envelopes, using)
+            rows = (model(**_columns(bus, each, error), **times, state="handed") for each in envelopes)
+            written = [row.pk for row in model.objects.using(using).bulk_create(rows)]
+            handing.after_commit(bus, list(zip(written, envelopes, strict=True)), using)
+        elif len(envelopes) == 1 and not times:
+            insert(model, _columns(bus, envelopes[0], error), using=using, notify=to_tell(bus, using))
+        else:
+            model.objects.using(using).bulk_create(model(**_columns(bus, each, error), **times) for each in envelopes)
+            if due is None:
+                notify(bus, using)
         events.record((events.event("sent", bus, each) for each in envelopes), of=using)
         _BEFORE_COMMIT()
     return [Receipt(each.id, "accepted", bus) for each in envelopes]
