@@ -48,7 +48,7 @@ def insert(
     if notify:
         statement, prepared = f"{statement} RETURNING pg_notify(%s, '')", [*prepared, notify]
     with connection.cursor() as cursor:
-        if _may_begin(connection, cursor):
+        if connection.vendor == "postgresql" and _may_begin(connection, cursor):
             # Atomic sets this to the same at its end, before anything else can run.
             connection.connection.autocommit = True
             cursor.execute(f"BEGIN; {statement}", prepared)
@@ -59,23 +59,32 @@ def insert(
 
 
 def _may_begin(connection: Any, cursor: Any) -> bool:
-    """Whether the statement is the first of an ``atomic()`` block, and its BEGIN may travel with it.
+    """Whether the statement is the first of an ``atomic()`` block of PostgreSQL, and its BEGIN may travel with it.
 
     psycopg sends that by itself and waits for the answer, which takes half as long as the statement.
     """
-    if connection.vendor != "postgresql" or not (connection.in_atomic_block and connection.commit_on_exit):
+    if not (connection.in_atomic_block and connection.commit_on_exit):
         return False
+    found = _psycopg()
+    # Only a cursor that puts the values in takes two statements at once.
+    return (
+        found is not None
+        and isinstance(cursor.cursor, found[0])
+        and connection.connection.pgconn.transaction_status == found[1]
+    )
+
+
+@cache
+def _psycopg() -> tuple[type, int] | None:
+    """What is asked of psycopg 3: its cursor, and the state of a connection in no transaction."""
     from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
     if not is_psycopg3:
-        return False
+        return None
     from psycopg import ClientCursor
     from psycopg.pq import TransactionStatus
 
-    # Only a cursor that puts the values in takes two statements at once.
-    return isinstance(cursor.cursor, ClientCursor) and (
-        connection.connection.pgconn.transaction_status == TransactionStatus.IDLE
-    )
+    return ClientCursor, TransactionStatus.IDLE
 
 
 @cache

@@ -45,10 +45,11 @@ def claiming(scopes: Sequence[Scope], *, using: str | None) -> Iterator[list[boo
     ``using`` is the database of the transaction that the block is in, ``None`` when it is in none. A block that raises
     gives back what it has claimed. Raises :class:`InboxBusyError` when another worker is at one of them.
     """
-    store = configured()
-    if using is not None and store.commits_with(using):
-        yield cast("CommittingStore", store).claim(scopes)
+    together = None if using is None else committing(using)
+    if together is not None:
+        yield together.claim(scopes)
         return
+    store = configured()
     taken = _take(store, scopes)
     if not taken.leases and not taken.repeated:
         yield taken.fresh
@@ -66,6 +67,12 @@ def claiming(scopes: Sequence[Scope], *, using: str | None) -> Iterator[list[boo
             _confirm(store, taken.leases, scopes)
     if using is None:
         _mark(store, taken, fenced=True)
+
+
+def committing(using: str) -> CommittingStore | None:
+    """Return the store if its claims commit together with what is done in the database ``using``."""
+    store = configured()
+    return cast("CommittingStore", store) if store.commits_with(using) else None
 
 
 def _confirm(store: Store, leases: list[Lease], scopes: Sequence[Scope]) -> None:

@@ -11,7 +11,7 @@ from django.db import DEFAULT_DB_ALIAS
 from koan_django.core.telemetry import emit
 from koan_django.messaging.exceptions import BusyError
 
-from .claiming import claiming
+from .claiming import claiming, committing
 from .exceptions import InboxBusyError
 from .scopes import Scope
 
@@ -25,19 +25,27 @@ if TYPE_CHECKING:
 @contextmanager
 def inbox(call: Call) -> Iterator[Call]:
     """Leave out of the call what was handled before."""
-    using = DEFAULT_DB_ALIAS if call.handler.atomic else None
-    with ExitStack() as stack:
+    scopes = [scope_of(call, delivery) for delivery in call.deliveries]
+    if call.handler.atomic and (store := committing(DEFAULT_DB_ALIAS)) is not None:
         try:
-            scopes = [scope_of(call, delivery) for delivery in call.deliveries]
-            fresh = stack.enter_context(claiming(scopes, using=using))
+            fresh = store.claim(scopes)
         except InboxBusyError as error:
             raise _busy(call) from error
-        if all(fresh):
-            yield call
-            return
-        kept = tuple(delivery for delivery, is_fresh in zip(call.deliveries, fresh, strict=True) if is_fresh)
-        emit("inbox.duplicate", handler=call.handler.name, messages=len(call.deliveries) - len(kept))
-        yield replace(call, deliveries=kept)
+        yield call if all(fresh) else _left(call, fresh)
+        return
+    with ExitStack() as stack:
+        try:
+            fresh = stack.enter_context(claiming(scopes, using=DEFAULT_DB_ALIAS if call.handler.atomic else None))
+        except InboxBusyError as error:
+            raise _busy(call) from error
+        yield call if all(fresh) else _left(call, fresh)
+
+
+def _left(call: Call, fresh: list[bool]) -> Call:
+    """What is left of ``call`` without its duplicates."""
+    kept = tuple(delivery for delivery, is_fresh in zip(call.deliveries, fresh, strict=True) if is_fresh)
+    emit("inbox.duplicate", handler=call.handler.name, messages=len(call.deliveries) - len(kept))
+    return replace(call, deliveries=kept)
 
 
 def _busy(call: Call) -> BusyError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 
 import msgspec
@@ -135,9 +136,7 @@ class Message(msgspec.Struct, metaclass=MessageMeta, frozen=True):
         it, and :class:`~koan_django.messaging.exceptions.OutboxError` when several transactions are open and none is
         named.
         """
-        from koan_django.messaging.outgoing.sending import send  # absolute: found at once, with each message
-
-        return send(self, delay=delay, eta=eta, bus=bus, priority=priority, using=using)
+        return _send()(self, delay=delay, eta=eta, bus=bus, priority=priority, using=using)
 
     def send_to(
         self,
@@ -150,9 +149,7 @@ class Message(msgspec.Struct, metaclass=MessageMeta, frozen=True):
         using: str | None = None,
     ) -> Receipt:
         """Send to one group only."""
-        from koan_django.messaging.outgoing.sending import send  # absolute: found at once, with each message
-
-        return send(self, delay=delay, eta=eta, bus=bus, priority=priority, group=group, using=using)
+        return _send()(self, delay=delay, eta=eta, bus=bus, priority=priority, group=group, using=using)
 
     async def asend(
         self,
@@ -185,6 +182,14 @@ class Message(msgspec.Struct, metaclass=MessageMeta, frozen=True):
 
     def __repr__(self) -> str:
         return shown(self)
+
+
+@cache
+def _send() -> Callable[..., Receipt]:
+    """What sends, which imports this module. It is asked for with each message: an import each time takes longer."""
+    from .outgoing.sending import send
+
+    return send
 
 
 def classes() -> list[type[Message]]:

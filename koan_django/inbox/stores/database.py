@@ -45,14 +45,20 @@ class DatabaseStore:
 
     def claim(self, scopes: Sequence[Scope]) -> list[bool]:
         """Insert and ignore conflicts: one statement for one claim, and two for any number, if all of it is new."""
+        if len(scopes) == 1:
+            [scope] = scopes
+            columns = _columns(scope, scope.fingerprint)
+            columns["processed_at"] = timezone.now()
+            if insert(InboxEntry, columns, using=router.db_for_write(InboxEntry), ignore_conflicts=True):
+                return [True]
+        return self._claim_all(scopes)
+
+    def _claim_all(self, scopes: Sequence[Scope]) -> list[bool]:
+        """Claim any number, of which some may be there: one that is all there is was found there already."""
         now, fingerprints = timezone.now(), [scope.fingerprint for scope in scopes]
         entries = [
             {**_columns(scope, each), "processed_at": now} for scope, each in zip(scopes, fingerprints, strict=True)
         ]
-        if len(entries) == 1 and insert(
-            InboxEntry, entries[0], using=router.db_for_write(InboxEntry), ignore_conflicts=True
-        ):
-            return [True]
         claim = new_id()
         first_of = {fingerprint: index for index, fingerprint in reversed(list(enumerate(fingerprints)))}
         mine = (

@@ -241,6 +241,8 @@ class BrokerBus(Bus):
 
     def _note(self, confirmed: Sequence[Envelope]) -> None:
         """Write the events of messages that the broker has. A failure here must not make anybody send them again."""
+        if options().trail == "off":
+            return
         try:
             events.record(events.event(kind, self.alias, each) for each in confirmed for kind in ("sent", "published"))
         except DatabaseError as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
-from django.conf import settings
 from django.db import connections, router
 
 from koan_django.messaging.conf import options
@@ -41,7 +40,7 @@ def every() -> tuple[str, ...]:
 
 def is_obvious(using: str | None) -> bool:
     """Whether :func:`choose` looks at no transaction, so that any thread may ask."""
-    return using is not None or len(settings.DATABASES) == 1
+    return using is not None or len(connections.settings) == 1
 
 
 def choose(using: str | None) -> str:
