@@ -33,7 +33,9 @@ class DurablePostgres(Postgres):
 
 
 class Broker(RabbitMQ):
-    """RabbitMQ as the tests start it: it is durable as it is."""
+    """RabbitMQ as the tests start it, durable as it is, and waiting for work as it does in production."""
+
+    erlang: ClassVar[str] = RabbitMQ.erlang.replace("very_short", "none")
 
     def exports(self) -> dict[str, str]:
         return {"BENCH_AMQP_URL": self.url}
