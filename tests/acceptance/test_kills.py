@@ -23,7 +23,10 @@ PHOTOS = 10
 KILLS = 2
 
 
-@pytest.fixture(params=["embedded", pytest.param("servers", marks=pytest.mark.services)])
+# The walk kills a worker of the embedded demo as well.
+@pytest.fixture(
+    params=[pytest.param("embedded", marks=pytest.mark.long), pytest.param("servers", marks=pytest.mark.services)]
+)
 def stack(request: pytest.FixtureRequest) -> dict[str, str]:
     """The embedded defaults, or PostgreSQL with the bus and Celery on RabbitMQ."""
     if request.param == "embedded":

@@ -84,7 +84,7 @@ def manage(folder: Path, *words: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/howto/messaging.md"])
+@pytest.mark.parametrize("page", ["README.md", pytest.param("docs/howto/messaging.md", marks=pytest.mark.long)])
 def test_a_project_that_adds_what_is_printed_handles_its_first_message(
     page: str, tmp_path: Path, process: StartProcess
 ) -> None:

@@ -193,7 +193,7 @@ NAMELESS = """() => [...document.querySelectorAll('#content :is(input, select, t
     .map(each => each.outerHTML.slice(0, 120))"""
 
 
-@pytest.mark.parametrize("width", [1300, 800])
+@pytest.mark.parametrize("width", [pytest.param(1300, marks=pytest.mark.long), 800])
 def test_no_page_is_cut_off_or_nameless_or_breaks_a_strict_policy(
     admin: Page, live_server: LiveServer, busy: None, width: int
 ) -> None:

@@ -17,7 +17,8 @@ from tests.messaging.shop import OrderPlaced, listening
 from tests.services.rabbitmq import RabbitMQ
 from tests.services.waiting import free_port, wait_until
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
+#: In one process: each would start a broker.
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("tls")]
 
 
 class SecureRabbitMQ(RabbitMQ):
@@ -46,7 +47,7 @@ def certificates(folder: Path) -> None:
     def run(*words: str) -> None:
         subprocess.run([openssl, *words], check=True, capture_output=True, cwd=folder, timeout=60)
 
-    new = ("-newkey", "rsa:2048", "-nodes")
+    new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
     run("req", "-x509", *new, "-days", "2", "-subj", "/CN=Test CA", "-keyout", "ca.key", "-out", "ca.pem")
     run("req", *new, "-subj", "/CN=broker", "-keyout", "broker.key", "-out", "broker.csr")
     (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
