@@ -101,7 +101,7 @@ def cases() -> list[Case]:
             "consume-once/celery/prefork/quorum",
             celery_name,
             0.7,
-            partial(draining, prepare_ours({"BENCH_TRAIL": "all", "BENCH_INBOX": "1"}), _once, SOME, SOME),
+            partial(draining, prepare_ours({"BENCH_TRAIL": "all", "BENCH_INBOX": "1"}, "once"), _once, SOME, SOME),
             _CONSUME + _ONCE,
         ),
     ]
