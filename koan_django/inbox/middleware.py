@@ -27,6 +27,7 @@ def inbox(call: Call) -> Iterator[Call]:
     """Leave out of the call what was handled before."""
     scopes = [scope_of(call, delivery) for delivery in call.deliveries]
     if call.handler.atomic and (store := committing(DEFAULT_DB_ALIAS)) is not None:
+        # As claiming() would, without its block: most messages come this way, and nothing is to be given back.
         try:
             fresh = store.claim(scopes)
         except InboxBusyError as error:

@@ -165,7 +165,7 @@ class DeliveryQuerySet(LeasedQuerySet["QueuedDelivery"]):
     def waiting(self, bus: str, group: str, *, without: Collection[str] = ()) -> DeliveryQuerySet:
         """Deliveries of a group that are due and nobody handles; ``without`` are aliases that are left out."""
         rows = self.filter(bus=bus, group=group, available_at__lte=Now())
-        return (rows.exclude(alias__in=without) if without else rows).free()  # type: ignore[return-value]
+        return (rows.exclude(alias__in=without) if without else rows).free()  # type: ignore[return-value]  # of the same class
 
     def keyless(self) -> DeliveryQuerySet:
         """Deliveries that belong to no partition."""

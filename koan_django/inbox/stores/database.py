@@ -54,7 +54,7 @@ class DatabaseStore:
         return self._claim_all(scopes)
 
     def _claim_all(self, scopes: Sequence[Scope]) -> list[bool]:
-        """Claim any number, of which some may be there: one that is all there is was found there already."""
+        """Claim several, of which any may be there or come twice; or one that :meth:`claim` has found there."""
         now, fingerprints = timezone.now(), [scope.fingerprint for scope in scopes]
         entries = [
             {**_columns(scope, each), "processed_at": now} for scope, each in zip(scopes, fingerprints, strict=True)
