@@ -1,14 +1,14 @@
-"""One row, inserted by a statement that was made once.
+"""Rows, inserted by a statement that was made once.
 
 What accompanies each message is one row here and one there. Making the statement takes the ORM several times as long
-as the database needs for it, and for one row of a model it is the same each time.
+as the database needs for it, and for the rows of a model it is the same each time.
 """
 
 from __future__ import annotations
 
 import re
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from django.db import connections, models
 from django.db.models.constants import OnConflict
@@ -17,8 +17,12 @@ from django.db.models.fields import NOT_PROVIDED
 from django.db.models.sql import InsertQuery
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
+Field: TypeAlias = "models.Field[Any, Any]"
+
+#: Rows of a statement where it has the values of each: there is one text for every number of them.
+_AT_ONCE = 100
 _WORD = re.compile(r"[a-z]*")
 
 
@@ -39,23 +43,79 @@ def insert(
     PostgreSQL can do.
     """
     connection = connections[using]
-    fields, statement = _made(model, tuple(values), using, connection.vendor, ignore_conflicts)
-    prepared = [
-        # What preparing would do to a text: nothing.
-        value if type(value) is str and is_text else field.get_db_prep_save(value, connection=connection)
-        for (field, is_text), value in zip(fields, values.values(), strict=True)
-    ]
+    fields, statement = _made(model, tuple(values), using, connection.vendor, ignore_conflicts, 1)
+    prepared = [_prepared(field, value, connection) for field, value in zip(fields, values.values(), strict=True)]
     if notify:
         statement, prepared = f"{statement} RETURNING pg_notify(%s, '')", [*prepared, notify]
     with connection.cursor() as cursor:
-        if connection.vendor == "postgresql" and _may_begin(connection, cursor):
-            # Atomic sets this to the same at its end, before anything else can run.
-            connection.connection.autocommit = True
-            cursor.execute(f"BEGIN; {statement}", prepared)
-            cursor.nextset()
-        else:
-            cursor.execute(statement, prepared)
+        _execute(connection, cursor, statement, prepared)
         return bool(cursor.rowcount)
+
+
+def insert_all(
+    model: type[models.Model],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    using: str,
+    ignore_conflicts: bool = False,
+    returning: str = "",
+) -> list[Any]:
+    """Insert rows as :func:`insert` does; return the column ``returning`` of those that were.
+
+    All of them name the same columns. PostgreSQL gets one statement, others one for each hundred rows or for as many as
+    they take; to be one transaction they need to be in one. ``returning`` is for databases that can: MySQL cannot.
+    """
+    connection, found = connections[using], []
+    made = _listed if connection.vendor == "postgresql" else _counted
+    with connection.cursor() as cursor:
+        for statement, prepared in made(model, rows, connection, ignore_conflicts):
+            if returning:
+                statement = f"{statement} RETURNING {connection.ops.quote_name(returning)}"
+            _execute(connection, cursor, statement, prepared)
+            found += [value for (value,) in cursor.fetchall()] if returning else []
+    return found
+
+
+def _listed(
+    model: type[models.Model], rows: Sequence[Mapping[str, Any]], connection: Any, ignore_conflicts: bool
+) -> Iterator[tuple[str, list[Any]]]:
+    """A list for each column and, of one that is the same in all rows, its value."""
+    first = rows[0]
+    varying = tuple(name for name in first if any(row[name] != first[name] for row in rows)) or tuple(first)[:1]
+    shared = tuple(name for name in first if name not in varying)
+    fields, statement = _unnesting(model, varying, shared, connection.alias, ignore_conflicts)
+    field_of = dict(zip((*varying, *shared), fields, strict=True))
+    once = [_prepared(field_of[name], first[name], connection) for name in shared]
+    lists = [[_prepared(field_of[name], row[name], connection) for row in rows] for name in varying]
+    yield statement, [*once, *lists]
+
+
+def _counted(
+    model: type[models.Model], rows: Sequence[Mapping[str, Any]], connection: Any, ignore_conflicts: bool
+) -> Iterator[tuple[str, list[Any]]]:
+    """The values of each row."""
+    names = tuple(rows[0])
+    size = min(_AT_ONCE, connection.ops.bulk_batch_size([model._meta.get_field(name) for name in names], rows))
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        fields, statement = _made(model, names, connection.alias, connection.vendor, ignore_conflicts, len(part))
+        columns = list(zip(names, fields, strict=True))
+        yield statement, [_prepared(field, row[name], connection) for row in part for name, field in columns]
+
+
+def _prepared(field: tuple[Field, bool], value: Any, connection: Any) -> Any:
+    """What preparing would do to a text is nothing."""
+    return value if field[1] and type(value) is str else field[0].get_db_prep_save(value, connection=connection)
+
+
+def _execute(connection: Any, cursor: Any, statement: str, prepared: Sequence[Any]) -> None:
+    if connection.vendor == "postgresql" and _may_begin(connection, cursor):
+        # Atomic sets this to the same at its end, before anything else can run.
+        connection.connection.autocommit = True
+        cursor.execute(f"BEGIN; {statement}", prepared)
+        cursor.nextset()
+    else:
+        cursor.execute(statement, prepared)
 
 
 def _may_begin(connection: Any, cursor: Any) -> bool:
@@ -89,19 +149,45 @@ def _psycopg() -> tuple[type, int] | None:
 
 @cache
 def _made(
-    model: type[models.Model], names: tuple[str, ...], using: str, vendor: str, ignore_conflicts: bool
-) -> tuple[list[tuple[Any, bool]], str]:
+    model: type[models.Model], names: tuple[str, ...], using: str, vendor: str, ignore_conflicts: bool, rows: int
+) -> tuple[list[tuple[Field, bool]], str]:
     """The fields of these columns, of each whether it is a text of limited length, and the statement."""
-    columns = model._meta.local_concrete_fields
-    fields = [field for name in names for field in columns if field.attname == name]
-    defaulted = [field for field in columns if field.db_default is not NOT_PROVIDED]  # the database fills them in
-    others = [field for field in columns if field not in {model._meta.auto_field, *defaulted, *fields}]
-    given: dict[str, Any] = {field.attname: None for field in defaulted if field in fields}
+    fields, others = _fields(model, names)
+    given: dict[str, Any] = {field.attname: None for field in fields if field.db_default is not NOT_PROVIDED}
     given |= {field.attname: RawSQL(_literal(field.get_default()), ()) for field in others}  # noqa: S611  # a word
     query = InsertQuery(model, on_conflict=OnConflict.IGNORE if ignore_conflicts else None)
-    query.insert_values([*fields, *others], [model(**given)])
+    query.insert_values([*fields, *others], [model(**given)] * rows)
     [(statement, _values)] = query.get_compiler(using).as_sql()
     return [(field, type(field) is models.CharField) for field in fields], str(statement)
+
+
+@cache
+def _unnesting(
+    model: type[models.Model], varying: tuple[str, ...], shared: tuple[str, ...], using: str, ignore_conflicts: bool
+) -> tuple[list[tuple[Field, bool]], str]:
+    """The same for rows by their columns: PostgreSQL takes less time to read and plan it, and one text is for all."""
+    connection = connections[using]
+    fields, others = _fields(model, (*varying, *shared))
+    columns = ", ".join(connection.ops.quote_name(field.column) for field in (*fields, *others))
+    # Without its length a type cuts nothing off: the column does not take what is too long.
+    types = [str(field.db_type(connection)).split("(")[0] for field in fields]
+    lists = ", ".join(f"%s::{each}[]" for each in types[: len(varying)])
+    values = ["listed.*", *(f"%s::{each}" for each in types[len(varying) :])]
+    values += [_literal(field.get_default()) for field in others]
+    end = connection.ops.on_conflict_suffix_sql(fields, OnConflict.IGNORE if ignore_conflicts else None, (), ())
+    statement = (  # of names that the models give, and of words
+        f"INSERT INTO {connection.ops.quote_name(model._meta.db_table)} ({columns})"  # noqa: S608
+        f" SELECT {', '.join(values)} FROM UNNEST({lists}) AS listed {end}"
+    )
+    return [(field, type(field) is models.CharField) for field in fields], statement
+
+
+def _fields(model: type[models.Model], names: tuple[str, ...]) -> tuple[list[Field], list[Field]]:
+    """The fields of these columns, and the others that the database does not fill in by itself."""
+    columns = model._meta.local_concrete_fields
+    fields = [field for name in names for field in columns if field.attname == name]
+    filled = {model._meta.auto_field, *(field for field in columns if field.db_default is not NOT_PROVIDED), *fields}
+    return fields, [field for field in columns if field not in filled]
 
 
 def _literal(value: Any) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from django.db import router, transaction
 from django.utils import timezone
 
-from koan_django.core.inserting import insert
+from koan_django.core.inserting import insert, insert_all
 from koan_django.core.process import identity
 from koan_django.core.redaction import redact
 from koan_django.core.texts import clean
@@ -80,4 +80,4 @@ def _write(events: Sequence[Event], using: str) -> None:
     if len(events) == 1:
         insert(MessageEvent, events[0], using=using)
     else:
-        MessageEvent.objects.using(using).bulk_create(MessageEvent(**each) for each in events)
+        insert_all(MessageEvent, events, using=using)

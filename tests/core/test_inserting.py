@@ -1,16 +1,17 @@
-"""One row by a statement that was made once."""
+"""Rows by a statement that was made once."""
 
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import DataError, IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from koan_django.core.inserting import insert
+from koan_django.core.inserting import _unnesting, insert, insert_all
 from koan_django.inbox.models import InboxEntry
 from koan_django.messaging.models import MessageEvent, OutboxMessage
 
@@ -72,6 +73,80 @@ def test_a_row_that_is_there_is_an_error_or_nothing_as_asked_for() -> None:
     assert InboxEntry.objects.count() == 2
 
 
+def test_many_write_what_the_orm_writes() -> None:
+    rows = [
+        VALUES | {"message_id": str(n), "body": bytes([n, 0, 255, 37]), "headers": {"n": [n, None, "it's ☃ {},\\\""]}}
+        for n in range(3)
+    ]
+    OutboxMessage.objects.bulk_create(OutboxMessage(**row) for row in rows)
+    insert_all(OutboxMessage, rows, using="default")
+    found = [
+        {**row, "id": 0, "body": bytes(row["body"]), "created_at": 0, "available_at": 0}
+        for row in OutboxMessage.objects.order_by("id").values()
+    ]
+    assert found[:3] == found[3:]
+    assert [row["message_id"] for row in found[3:]] == ["0", "1", "2"]
+
+
+def test_what_is_nothing_in_some_of_many_is_nothing_there() -> None:
+    now, values = timezone.now(), {"kind": "handled", "message_id": "1", "alias": "%s", "bus": "main"}
+    rows = [{"at": now, **values, "duration_ms": each} for each in (None, 1.5, None)]
+    insert_all(MessageEvent, rows, using="default")
+    assert list(MessageEvent.objects.order_by("id").values_list("duration_ms", "at")) == [
+        (None, now),
+        (1.5, now),
+        (None, now),
+    ]
+
+
+def test_many_that_are_all_the_same_are_as_many_rows() -> None:
+    insert_all(OutboxMessage, [VALUES, VALUES], using="default")
+    assert OutboxMessage.objects.count() == 2
+
+
+def test_of_many_those_that_are_new_are_returned() -> None:
+    if not connection.features.can_return_rows_from_bulk_insert:
+        pytest.skip("MySQL returns nothing")
+    write = partial(insert_all, InboxEntry, using="default", ignore_conflicts=True, returning="fingerprint")
+    assert write([entry("a"), entry("b")]) == ["a", "b"]
+    assert write([entry("b"), entry("c"), entry("c")]) == ["c"]
+    assert write([entry("c")]) == []
+    assert InboxEntry.objects.count() == 3
+
+
+def test_one_of_many_that_is_there_is_an_error_unless_asked_for() -> None:
+    insert_all(InboxEntry, [entry("a")], using="default")
+    with pytest.raises(IntegrityError), transaction.atomic():
+        insert_all(InboxEntry, [entry("b"), entry("a")], using="default")
+    assert insert_all(InboxEntry, [entry("b"), entry("a")], using="default", ignore_conflicts=True) == []
+    assert InboxEntry.objects.count() == 2
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite takes a text of any length")
+@pytest.mark.parametrize("column", ["tenant", "claim"], ids=["varying", "shared"])
+def test_nothing_is_cut_off(column: str) -> None:
+    rows = [entry("a") | {column: "x" * 65}, entry("b") | {column: "x" * 65 if column == "claim" else "y"}]
+    with pytest.raises(DataError), transaction.atomic():
+        insert_all(InboxEntry, rows, using="default")
+    assert not InboxEntry.objects.exists()
+
+
+def test_many_are_few_statements() -> None:
+    rows = [entry(str(number)) for number in range(250)]
+    with CaptureQueriesContext(connection) as queries:
+        insert_all(InboxEntry, rows, using="default", ignore_conflicts=True)
+    assert len(queries) == (1 if connection.vendor == "postgresql" else 3)
+    assert InboxEntry.objects.count() == 250
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="others have the values of each row in the statement")
+def test_on_postgresql_the_text_does_not_depend_on_how_many_they_are() -> None:
+    _unnesting.cache_clear()
+    for count in (1, 2, 3, 50):
+        insert_all(InboxEntry, [entry(f"{count}.{number}") for number in range(count)], using="default")
+    assert _unnesting.cache_info().misses == 1
+
+
 @pytest.mark.django_db(transaction=True)
 class TestTheFirstStatementOfATransaction:
     """On PostgreSQL it takes the BEGIN along."""
@@ -83,6 +158,16 @@ class TestTheFirstStatementOfATransaction:
         begun = [query["sql"].startswith("BEGIN; INSERT") for query in queries if "INSERT" in query["sql"]]
         assert begun == [connection.vendor == "postgresql", False]
         assert InboxEntry.objects.count() == 1
+
+    def test_of_many_as_well(self) -> None:
+        with CaptureQueriesContext(connection) as queries, transaction.atomic():
+            insert_all(InboxEntry, [entry("a"), entry("b")], using="default")
+        begun = [query["sql"].startswith("BEGIN; INSERT") for query in queries if "INSERT" in query["sql"]]
+        assert begun == [connection.vendor == "postgresql"]
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            assert insert_all(InboxEntry, [entry("c"), entry("d")], using="default", returning="key") == ["k", "k"]
+            raise ZeroDivisionError
+        assert InboxEntry.objects.count() == 2
 
     def test_is_undone_with_the_rest(self) -> None:
         with pytest.raises(ZeroDivisionError), transaction.atomic():

@@ -111,8 +111,9 @@ def test_a_claim_of_many_says_for_each_whether_it_is_new_in_the_same_few_queries
     with transaction.atomic(), CaptureQueriesContext(connection) as queries:
         fresh = store.claim([scope("b"), scope("c"), scope("c"), scope("d"), scope("a")])
     assert fresh == [False, True, False, True, False]
-    # Insert; which are mine; take what was given up; is one under way; count the duplicates.
-    assert len([each for each in queries if "SAVEPOINT" not in each["sql"]]) == 5
+    # Insert; take what was given up; is one under way; count the duplicates. MySQL has to be asked which are mine.
+    asked = 0 if connection.features.can_return_rows_from_bulk_insert else 1
+    assert len([each for each in queries if "SAVEPOINT" not in each["sql"]]) == 4 + asked
     assert dict(InboxEntry.objects.values_list("key", "duplicates")) == {"a": 1, "b": 1, "c": 1, "d": 0}
 
 

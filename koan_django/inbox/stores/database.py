@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from django.db import router
+from django.db import connections, router
 from django.db.models import Count, F, Sum
 from django.utils import timezone
 
 from koan_django.core.context import correlation, new_id
 from koan_django.core.functions import Now
-from koan_django.core.inserting import insert
+from koan_django.core.inserting import insert, insert_all
 from koan_django.inbox.exceptions import InboxBusyError
 from koan_django.inbox.models import InboxEntry
 
@@ -44,7 +44,7 @@ class DatabaseStore:
         return router.db_for_write(InboxEntry) == using
 
     def claim(self, scopes: Sequence[Scope]) -> list[bool]:
-        """Insert and ignore conflicts: one statement for one claim, and two for any number, if all of it is new."""
+        """Insert and ignore conflicts: one statement, if all of it is new."""
         if len(scopes) == 1:
             [scope] = scopes
             columns = _columns(scope, scope.fingerprint)
@@ -152,8 +152,11 @@ class DatabaseStore:
 
     def _insert(self, entries: Sequence[dict[str, Any]], claim: str) -> set[str]:
         """Return the fingerprints of the entries that are new."""
-        self._rows.bulk_create((InboxEntry(**entry, claim=claim) for entry in entries), ignore_conflicts=True)
-        return self._mine((entry["fingerprint"] for entry in entries), claim)
+        using = router.db_for_write(InboxEntry)
+        returning = "fingerprint" if connections[using].features.can_return_rows_from_bulk_insert else ""
+        rows = [{**entry, "claim": claim} for entry in entries]
+        found = insert_all(InboxEntry, rows, using=using, ignore_conflicts=True, returning=returning)
+        return set(found) if returning else self._mine((entry["fingerprint"] for entry in entries), claim)
 
     def _mine(self, fingerprints: Iterable[str], claim: str) -> set[str]:
         mine = self._rows.filter(fingerprint__in=list(fingerprints), claim=claim)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import connections, transaction
 
 from koan_django.core import faults
-from koan_django.core.inserting import insert
+from koan_django.core.inserting import insert, insert_all
 from koan_django.core.retry import RetryPolicy
 from koan_django.messaging import events
 from koan_django.messaging.conf import options
@@ -78,13 +78,19 @@ def store(
     handed = handing.may_hand_over(bus, envelopes, due, error, using)
     with transaction.atomic(using=using, savepoint=False):
         if handed:
-            rows = (model(**_columns(bus, each, error), **times, state="handed") for each in envelopes)
-            written = [row.pk for row in model.objects.using(using).bulk_create(rows)]
+            taken = (model(**_columns(bus, each, error), **times, state="handed") for each in envelopes)
+            written = [row.pk for row in model.objects.using(using).bulk_create(taken)]
             handing.after_commit(bus, list(zip(written, envelopes, strict=True)), using)
         elif len(envelopes) == 1 and not times:
-            insert(model, _columns(bus, envelopes[0], error), using=using, notify=to_tell(bus, using))
+            columns = _columns(bus, envelopes[0], error)
+            unusual = {name: value for name, value in columns.items() if name not in _USUAL or value != _USUAL[name]}
+            insert(model, unusual, using=using, notify=to_tell(bus, using))
         else:
-            model.objects.using(using).bulk_create(model(**_columns(bus, each, error), **times) for each in envelopes)
+            rows = [_columns(bus, each, error) for each in envelopes]
+            if times:
+                model.objects.using(using).bulk_create(model(**each, **times) for each in rows)
+            else:
+                insert_all(model, rows, using=using)
             if due is None:
                 notify(bus, using)
         events.record((events.event("sent", bus, each) for each in envelopes), of=using)
@@ -93,9 +99,7 @@ def store(
 
 
 def _columns(bus: str, envelope: Envelope, error: str) -> dict[str, Any]:
-    """The columns of a message, without those that hold what most do."""
-    found = {**databases.rows().columns_of(bus, envelope), "lane": lane_of(bus, envelope), "last_error": error[:500]}
-    return {name: value for name, value in found.items() if name not in _USUAL or value != _USUAL[name]}
+    return {**databases.rows().columns_of(bus, envelope), "lane": lane_of(bus, envelope), "last_error": error[:500]}
 
 
 def cancel(bus: str, message_id: str) -> bool:
