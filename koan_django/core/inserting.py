@@ -168,7 +168,7 @@ def _unnesting(
     """The same for rows by their columns: PostgreSQL takes less time to read and plan it, and one text is for all."""
     connection = connections[using]
     fields, others = _fields(model, (*varying, *shared))
-    columns = ", ".join(connection.ops.quote_name(field.column) for field in (*fields, *others))
+    columns = ", ".join(connection.ops.quote_name(str(field.column)) for field in (*fields, *others))
     # Without its length a type cuts nothing off: the column does not take what is too long.
     types = [str(field.db_type(connection)).split("(")[0] for field in fields]
     lists = ", ".join(f"%s::{each}[]" for each in types[: len(varying)])

@@ -117,6 +117,33 @@ def test_a_claim_of_many_says_for_each_whether_it_is_new_in_the_same_few_queries
     assert dict(InboxEntry.objects.values_list("key", "duplicates")) == {"a": 1, "b": 1, "c": 1, "d": 0}
 
 
+def test_many_are_written_in_one_order_however_they_came_so_that_two_workers_do_not_wait_for_each_other(
+    store: CommittingStore,
+) -> None:
+    with transaction.atomic():
+        store.claim([scope(str(number)) for number in range(50)])
+    store.begin([scope(f"lease {number}") for number in range(50)], LONG)
+    written = list(InboxEntry.objects.order_by("pk").values_list("fingerprint", flat=True))
+    assert written == sorted(written[:50]) + sorted(written[50:])
+
+
+def test_what_is_named_twice_is_begun_once(store: Store) -> None:
+    assert [each.status for each in store.begin([scope(), scope()], LONG)] == ["acquired", "busy"]
+
+
+def test_leases_of_many_are_renewed_ended_and_given_back_together(store: Store) -> None:
+    again = begin(store).lease
+    assert again is not None
+    store.release([again])
+    leases = [each.lease for each in store.begin([scope(), scope("a"), scope("b")], LONG) if each.lease is not None]
+    assert sorted(lease.token for lease in leases) == [1, 1, 2]
+    for use in (store.renew, store.release, store.finish):
+        with CaptureQueriesContext(connection) as queries:
+            use(leases)
+        assert len([each for each in queries if each["sql"].startswith("UPDATE")]) == 2  # one for each token
+    assert not InboxEntry.objects.unfinished().exists()
+
+
 def test_a_claim_that_is_rolled_back_was_never_made(store: CommittingStore) -> None:
     with pytest.raises(Rollback), transaction.atomic():
         store.claim([scope()])
@@ -127,6 +154,24 @@ def test_a_claim_that_is_rolled_back_was_never_made(store: CommittingStore) -> N
 
 def begin(store: Store, ttl: timedelta = LONG) -> Begun:
     return store.begin([scope()], ttl)[0]
+
+
+def test_work_that_is_new_is_begun_by_one_write(store: Store) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        begun = store.begin([scope("a"), scope("b")], LONG)
+    words = [query["sql"].split()[0] for query in queries]
+    assert [word for word in words if word in ("INSERT", "SELECT", "UPDATE")] == ["INSERT", "SELECT"]
+    leases = [each.lease for each in begun if each.lease is not None]
+    assert len(leases) == 2
+    store.renew(leases)
+    again, new = store.begin([scope("b"), scope("c")], LONG)
+    assert (again.status, new.status) == ("busy", "acquired")
+    store.finish(leases)
+    assert set(InboxEntry.objects.values_list("key", "state", "attempts")) == {
+        ("a", "processed", 1),
+        ("b", "processed", 1),
+        ("c", "processing", 1),
+    }
 
 
 def test_rows_tell_attempts_and_duplicates(store: Store) -> None:

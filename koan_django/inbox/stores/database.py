@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db import connections, router
@@ -11,6 +12,7 @@ from django.utils import timezone
 from koan_django.core.context import correlation, new_id
 from koan_django.core.functions import Now
 from koan_django.core.inserting import insert, insert_all
+from koan_django.core.leases import new_owner
 from koan_django.inbox.exceptions import InboxBusyError
 from koan_django.inbox.models import InboxEntry
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
     from koan_django.inbox.querysets import InboxQuerySet
     from koan_django.inbox.scopes import Scope
+
+#: The token of a row that was never held before.
+_FIRST = 1
 
 
 class DatabaseStore:
@@ -61,9 +66,9 @@ class DatabaseStore:
         ]
         claim = new_id()
         first_of = {fingerprint: index for index, fingerprint in reversed(list(enumerate(fingerprints)))}
-        mine = (
-            self._insert([entries[index] for index in sorted(first_of.values())], claim) if len(entries) > 1 else set()
-        )
+        # In the same order everywhere: two that claim the same in orders of their own would each wait for the other.
+        ordered = [entries[index] for _fingerprint, index in sorted(first_of.items())]
+        mine = self._insert(ordered, claim) if len(entries) > 1 else set()
         if len(mine) < len(first_of) and self._rows.finish_abandoned(first_of.keys() - mine, claim, now):
             mine = self._mine(first_of, claim)
         fresh = [each in mine and first_of[each] == index for index, each in enumerate(fingerprints)]
@@ -89,21 +94,34 @@ class DatabaseStore:
         )
 
     def begin(self, scopes: Sequence[Scope], ttl: timedelta) -> list[Begun]:
-        """Insert the rows that are new, then take the lease of each."""
-        fingerprints = [scope.fingerprint for scope in scopes]
-        entries = {
-            each: InboxEntry(**_columns(scope, each), claim=new_id(), state="processing", attempts=0)
-            for scope, each in zip(scopes, fingerprints, strict=True)
-        }
-        self._rows.bulk_create(list(entries.values()), ignore_conflicts=True)
-        found = self._rows.filter(fingerprint__in=list(entries)).values_list("fingerprint", "pk", "state")
-        known = {fingerprint: (pk, state) for fingerprint, pk, state in found}
-        return [self._begin(each, *known[each], ttl) for each in fingerprints]
+        """Insert what is new with its lease, and take the lease of what was there before."""
+        fingerprints, claim = [scope.fingerprint for scope in scopes], new_id()
+        lease = {"lease_owner": new_owner(), "lease_token": _FIRST, "lease_until": Now() + ttl}
+        self._rows.bulk_create(
+            (
+                InboxEntry(**_columns(scope, each), claim=claim, state="processing", **lease)
+                for each, scope in sorted(zip(fingerprints, scopes, strict=True), key=itemgetter(0))
+            ),
+            ignore_conflicts=True,
+        )
+        rows = self._rows.filter(fingerprint__in=fingerprints).values_list("fingerprint", "pk", "state", "claim")
+        known = {row[0]: row for row in rows}
+        mine = {fingerprint for fingerprint, *_, each in known.values() if each == claim}
+        begun = []
+        for each in fingerprints:
+            if each in mine:
+                begun.append(Begun("acquired", Lease(each, _FIRST, ttl)))
+                mine.remove(each)  # who names it twice is told that it is being done
+            else:
+                _fingerprint, pk, state, _claim = known[each]
+                begun.append(self._begin(each, pk, state, ttl))
+        return begun
 
     def renew(self, leases: Sequence[Lease]) -> None:
         """Rows whose lease still holds; the token keeps out who was overtaken."""
-        for lease in leases:
-            if not self._mine_under(lease).held(lease.token).update(lease_until=Now() + lease.ttl):
+        for token, same in _by_token(leases):
+            held = self._mine_under(token, same).held(token)
+            if held.update(lease_until=Now() + same[0].ttl) < len(same):
                 raise overtaken()
 
     def finish(self, leases: Sequence[Lease]) -> None:
@@ -112,14 +130,14 @@ class DatabaseStore:
         A lease that has run out and that nobody has taken since is as good: the work is done.
         """
         done = {"state": "processed", "processed_at": timezone.now(), "lease_until": None}
-        marked = sum(self._mine_under(lease).update(**done) for lease in leases)
+        marked = sum(self._mine_under(token, same).update(**done) for token, same in _by_token(leases))
         if marked < len(leases):
             raise overtaken()
 
     def release(self, leases: Sequence[Lease]) -> None:
         """The rows stay, with their attempts."""
-        for lease in leases:
-            self._mine_under(lease).update(lease_until=None)
+        for token, same in _by_token(leases):
+            self._mine_under(token, same).update(lease_until=None)
 
     def count_duplicates(self, scopes: Sequence[Scope]) -> None:
         self._rows.count_duplicates([scope.fingerprint for scope in scopes])
@@ -141,9 +159,10 @@ class DatabaseStore:
         held.rows().update(attempts=F("attempts") + 1)
         return Begun("acquired", Lease(fingerprint, held.token, ttl))
 
-    def _mine_under(self, lease: Lease) -> InboxQuerySet:
-        """The row, as long as nobody has taken it since."""
-        return self._rows.filter(fingerprint=lease.fingerprint, lease_token=lease.token, state="processing")
+    def _mine_under(self, token: int, leases: Sequence[Lease]) -> InboxQuerySet:
+        """Their rows, as long as nobody has taken them since."""
+        fingerprints = [lease.fingerprint for lease in leases]
+        return self._rows.filter(fingerprint__in=fingerprints, lease_token=token, state="processing")
 
     @property
     def _rows(self) -> InboxQuerySet:
@@ -166,6 +185,14 @@ class DatabaseStore:
         """What is being handled under a lease is no duplicate yet: it may still fail."""
         if self._rows.filter(fingerprint__in=fingerprints, state="processing").exists():
             raise InboxBusyError("the same work is being done now", why="another worker holds its lease")
+
+
+def _by_token(leases: Iterable[Lease]) -> list[tuple[int, list[Lease]]]:
+    """Mostly all of them have the same: that of a row that was never held before."""
+    found: dict[int, list[Lease]] = {}
+    for lease in leases:
+        found.setdefault(lease.token, []).append(lease)
+    return list(found.items())
 
 
 def _columns(scope: Scope, fingerprint: str) -> dict[str, Any]:
