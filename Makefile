@@ -14,10 +14,11 @@ demo: .venv/.ready-for-demo ## Run the sample project with worker and beat (EXIT
 
 test: .venv/.ready-for-tests ## Run the tests with real servers, and lint (SERVICES=none: without servers, LONG=1: the long ones too)
 	@$(PYTHON) -m tests.services.install
-	@environments=lint,isolation,$$($(PYTHON) -c 'import sys; print("py%d%d-dj52" % sys.version_info[:2])'); \
-	$(PYTHON) -m tox run-parallel -p 2 --notest --parallel-no-spinner -qq -e $$environments || \
+	@tests=$$($(PYTHON) -c 'import sys; print("py%d%d-dj52" % sys.version_info[:2])'); \
+	$(PYTHON) -m tox run-parallel -p 2 --notest --parallel-no-spinner -qq -e lint,isolation,$$tests || \
 	echo "make: an environment was not made; what comes next says why" >&2; \
-	KOAN_TEST_LONG=$(LONG) $(PYTHON) -m tox run -e $$environments
+	$(PYTHON) -m tox run-parallel -p 2 --parallel-no-spinner -e lint,isolation; checked=$$?; \
+	KOAN_TEST_LONG=$(LONG) $(PYTHON) -m tox run -e $$tests && exit $$checked
 
 lint: .venv/.ready-for-tests ## Run ruff, mypy, import-linter and the check for missing migrations
 	@$(PYTHON) -m tox run -e lint

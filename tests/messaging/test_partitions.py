@@ -25,6 +25,7 @@ from koan_django.messaging.models import DeadLetter, MessageEvent, Partition, Pa
 from koan_django.messaging.routing import partition_in, partition_of
 from tests.messaging.conftest import UseBus, running
 from tests.messaging.shop import OrderPlaced, StockMoved, listening
+from tests.messaging.wire import wired
 from tests.services.rabbitmq import Vhost
 from tests.services.waiting import wait_until
 
@@ -291,10 +292,9 @@ def ordered(use_bus: UseBus, vhost: Vhost) -> Iterator[Any]:
 
 def depths(vhost: Vhost, bus: Any) -> dict[str, int]:
     """Of the queues that are not empty, by name without the prefix."""
-    found = {
-        name.removeprefix(f"{bus.options.prefix}."): queue.get("messages", 0) for name, queue in vhost.queues().items()
-    }
-    return {name: depth for name, depth in found.items() if depth}
+    with wired(vhost.url) as wire:
+        found = {name: wire.depth(name) for name in vhost.queues()}
+    return {name.removeprefix(f"{bus.options.prefix}."): depth for name, depth in found.items() if depth}
 
 
 def settles(vhost: Vhost, bus: Any, expected: dict[str, int]) -> None:
