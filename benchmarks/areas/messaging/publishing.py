@@ -47,6 +47,7 @@ def cases() -> list[Case]:
     many = partial(_many, _send_many)
     return [
         _case("publish-one/kombu", kombu, 1, partial(_one, "off"), _OFF, rounds=15),
+        _case("publish-one/kombu/same-way", kombu, 0, partial(_one, "off", same_way=True), _SAME_WAY, rounds=15),
         _case("publish-one/kombu/trail", kombu, 0.2, partial(_one, "all"), _WHOLE, rounds=9),
         *(
             _case(f"publish-many/kombu/{kind}", kombu, 5, partial(many, _kombu, kind), _KOMBU, kind)
@@ -64,6 +65,11 @@ def cases() -> list[Case]:
     ]
 
 
+_SAME_WAY = (
+    _OFF
+    + "kombu publishes to our topic exchange, mandatory, into our queue: the difference that is left is the clients'."
+    " Told beside it, without a goal."
+)
 _KOMBU = _OFF + "Ours by one send_many; kombu with confirm_publish, and without mandatory."
 _KOMBU_TRAIL = _WHOLE + "Else as without the trail."
 _CELERY = _OFF + "Ours by one send_many; Celery by apply_async with confirm_publish, its producer kept."
@@ -108,12 +114,20 @@ def _case(
 
 
 @contextmanager
-def _one(trail: str) -> Iterator[tuple[Side, Side]]:
+def _one(trail: str, *, same_way: bool = False) -> Iterator[tuple[Side, Side]]:
     from benchmarks.project.messages import Empty
+    from koan_django.messaging.buses import registry
+    from koan_django.messaging.routing import routing_key
 
-    with _broker(trail, "quorum") as (channel, ours), _kombu_publish("peer") as publish:
-        rate = partial(_rate_of_each, channel)
-        yield partial(rate, ours, lambda: Empty(number=0, text=TEXT).send()), partial(rate, "peer", publish)
+    with _broker(trail, "quorum") as (channel, ours):
+        way: dict[str, Any] = {"routing_key": "peer"}
+        if same_way:
+            exchange, key = registry.get("main").names.exchange, routing_key(Empty._meta.alias, None)
+            way = {"exchange": exchange, "routing_key": key, "mandatory": True}
+        with _kombu_publish(**way) as publish:
+            rate = partial(_rate_of_each, channel)
+            to = ours if same_way else "peer"
+            yield partial(rate, ours, lambda: Empty(number=0, text=TEXT).send()), partial(rate, to, publish)
 
 
 @contextmanager
@@ -197,7 +211,7 @@ def _asend(count: int) -> object:
 
 
 @contextmanager
-def _kombu_publish(queue: str) -> Iterator[Publish]:
+def _kombu_publish(**way: Any) -> Iterator[Publish]:
     from django.conf import settings
     from kombu import Connection
 
@@ -205,12 +219,12 @@ def _kombu_publish(queue: str) -> Iterator[Publish]:
     with Connection(settings.AMQP_URL, transport_options={"confirm_publish": True}) as connection:
         producer = connection.Producer(connection.default_channel)
         body = {"number": 0, "text": TEXT}
-        yield lambda: producer.publish(body, routing_key=queue, serializer="json", delivery_mode=2, headers=headers)
+        yield lambda: producer.publish(body, serializer="json", delivery_mode=2, headers=headers, **way)
 
 
 @contextmanager
 def _kombu() -> Iterator[tuple[Callable[[int], object], int]]:
-    with _kombu_publish("peer") as publish:
+    with _kombu_publish(routing_key="peer") as publish:
         yield lambda count: [publish() for _ in range(count)], SLOW
 
 
