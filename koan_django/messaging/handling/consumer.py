@@ -1,7 +1,7 @@
 """The thread that feeds a worker's pool from one bus.
 
 It fetches deliveries group by group, hands them to the pool in batches, keeps their leases alive and settles them by
-the pool's verdicts. What a bus does differently is in its subclass.
+the pool's verdicts. What a bus does differently is in :class:`~.intake.Intake`, which its subclass fills in.
 """
 
 from __future__ import annotations
@@ -9,11 +9,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from abc import abstractmethod
 from collections import deque
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import timedelta
 from functools import lru_cache, partial
 from itertools import count, takewhile
 from typing import TYPE_CHECKING
@@ -24,20 +22,21 @@ from koan_django.core import faults, health
 from koan_django.core.redaction import redact_text
 from koan_django.core.telemetry import emit, span
 from koan_django.core.texts import one_line
-from koan_django.core.threads import DatabaseThread
-from koan_django.messaging import events, handlers, lifecycle
+from koan_django.messaging import handlers, lifecycle
 from koan_django.messaging.buses.base import Batch
-from koan_django.messaging.control.gate import HELD, Gate
+from koan_django.messaging.control.gate import Gate
 from koan_django.messaging.control.tallying import Tally
 from koan_django.messaging.exceptions import BusUnavailableError, WorkerLostError
 from koan_django.messaging.ordering.lines import OVER, Lane, Line
 
+from .findings import finding_of
+from .intake import Intake
 from .limits import NO_LIMITS, overdue
 from .pacing import Pace, parts
 from .verdicts import Verdict, failed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from koan_django.core.circuits import Permit
     from koan_django.messaging.buses.base import Bus, Pool
@@ -51,18 +50,14 @@ logger = logging.getLogger(__name__)
 #: More batches than children keep the pool busy while verdicts travel back.
 AHEAD = 1
 MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 15.0
-#: A delivery whose handler is held, and that could not be left where it was, comes back after so long.
-HOLD = timedelta(seconds=5)
 #: In a partition what is behind a held handler waits here, and is looked at again after so long.
 HELD_SECONDS = 1.0
 #: While there is always something to hand over, the rest is seen to as often.
 KEEP_SECONDS = 0.05
-#: What a turn of the consuming thread may take: a connection, an answer of the broker, a locked database.
-STUCK_SECONDS = 30.0
 _BEFORE_SETTLE = faults.point("messaging.consumer.before_settle")
 
 
-class Consumer(DatabaseThread):
+class Consumer(Intake):
     """Consumes every group of ``bus`` that has handlers in this process.
 
     After :meth:`drain` the thread ends by itself once everything in flight is settled.
@@ -82,7 +77,7 @@ class Consumer(DatabaseThread):
         #: It has consumed, or was kept from it by something else than a broker that is away.
         self.has_begun = False
         #: When the thread was last seen to move, by the monotonic clock; another thread compares it.
-        self._moved = time.monotonic()
+        self.moved = time.monotonic()
         self.handled = 0
         self._numbers = count()
         self._done: deque[tuple[int, list[Verdict] | None]] = deque()
@@ -93,8 +88,7 @@ class Consumer(DatabaseThread):
         self._limits_of = lru_cache(maxsize=4096)(self._find_limits)
         self._told: set[Overdue] = set()
         self.ordered = handlers.ordered_on(bus.alias) if bus.capabilities.ordered else frozenset()
-        #: Of the partitions that this worker handles, the one whose turn it is first.
-        self.lines: dict[Lane, Line] = {}
+        self.lines = {}
         self._running: dict[int, Line] = {}
         self._lanes_first = False
         wanted = {group: max(member.batch or 1 for member in members) for group, members in groups.items()}
@@ -103,85 +97,13 @@ class Consumer(DatabaseThread):
         self._tally = Tally(bus.alias)
         self._permits: dict[int, Mapping[str, Permit]] = {}
 
-    # what a bus does differently
-
-    @property
-    def hold(self) -> timedelta:
-        """How long a delivery is put off whose handler is held."""
-        return HOLD
-
-    def open(self) -> None:
-        """Connect and prepare; may raise."""
-
-    def shut(self) -> None:
-        """Let go of what :meth:`open` took; must not raise."""
-
-    @abstractmethod
-    def waiting_groups(self) -> Iterable[str]:
-        """Return the groups that may have something to fetch."""
-
-    @abstractmethod
-    def fetch(self, group: str, limit: int) -> list[Delivery]:
-        """Take up to ``limit`` deliveries of ``group``."""
-
-    @abstractmethod
-    def settle(self, settled: list[tuple[Delivery, Verdict]]) -> None:
-        """Do what the verdicts ask: delete or acknowledge, try again later, dead-letter."""
-
-    @abstractmethod
-    def give_back(self, deliveries: Iterable[Delivery]) -> None:
-        """Make deliveries available to others again, without counting an attempt."""
-
-    def ready_lanes(self) -> Iterable[Lane]:
-        """Return those of :attr:`lines` that may have something to fetch."""
-        return ()
-
-    def waiting_lanes(self) -> Iterable[Lane]:
-        """Return the partitions in which something is due, whoever handles them."""
-        return self.ready_lanes()
-
-    def fetch_lane(self, lane: Lane, limit: int) -> list[Delivery]:
-        """Take up to ``limit`` deliveries of ``lane``, in order."""
-        return []
-
-    def tend(self) -> None:
-        """See to it that :attr:`lines` are those that this worker should handle; called often."""
-
-    def blocked(self, lane: Lane, line: Line, rest: list[Delivery], verdict: Verdict) -> None:
-        """The first of ``rest`` failed; none of them was handled."""
-        if verdict.outcome == "retry":
-            rest = [replace(rest[0], envelope=rest[0].envelope.next_attempt()), *rest[1:]]
-        line.put_back(rest, verdict.wait.total_seconds())
-
-    def passed(self, lane: Lane, line: Line) -> None:
-        """The message that blocked ``lane`` is over."""
-
-    def remembered(self, lane: Lane, delivery: Delivery) -> Delivery:
-        """Return the first delivery of ``lane`` with what is known of it."""
-        return delivery
-
-    def condemned(self, lane: Lane, delivery: Delivery) -> Verdict | None:
-        """Return the verdict of a delivery that somebody has decided about, or ``None``."""
-        return None
-
-    def keep(self) -> None:
-        """Keep hold of what is in flight; called often."""
-
-    @abstractmethod
-    def idle(self, busy: bool) -> None:
-        """Wait for something to do; ``busy`` when the last turn did something. :meth:`wake` ends the wait."""
-
-    @abstractmethod
-    def wake(self) -> None:
-        """End :meth:`idle` from another thread."""
-
     # the loop
 
     def work(self) -> None:
         backoff = MIN_BACKOFF_SECONDS
         self.advance("registered")
         while not self._is_over():
-            began = self._moved = time.monotonic()
+            began = self.moved = time.monotonic()
             try:
                 self._look_around()
                 self.open()
@@ -205,7 +127,7 @@ class Consumer(DatabaseThread):
     def _loop(self) -> None:
         kept = float("-inf")
         while True:
-            self._moved = time.monotonic()
+            self.moved = time.monotonic()
             busy = self._settle_done()
             self.tend()
             submitted = False
@@ -214,8 +136,8 @@ class Consumer(DatabaseThread):
             elif self._again:
                 self._give_back_again()
             # What was handed over waits for this thread to wait: the pool's own needs the interpreter.
-            if not submitted or self._moved - kept >= KEEP_SECONDS:
-                kept = self._moved
+            if not submitted or self.moved - kept >= KEEP_SECONDS:
+                kept = self.moved
                 self._tell_overdue()
                 self._look_around()
                 self.keep()
@@ -245,7 +167,7 @@ class Consumer(DatabaseThread):
     def _rest(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         while time.monotonic() < end and not self._is_over():
-            self._moved = time.monotonic()
+            self.moved = time.monotonic()
             self.stopping.wait(0.1)
 
     def drain(self) -> None:
@@ -264,30 +186,7 @@ class Consumer(DatabaseThread):
 
     def finding(self) -> health.Finding:
         """What this consumer says about itself."""
-        name = f"messaging.consumer.{self.bus.label}"
-        data = {
-            "groups": list(handlers.on_bus(self.bus.alias)),
-            "in_flight": len(self.in_flight),
-            "settled": self.handled,
-        }
-        if self.gate.held:
-            data["held"] = sorted(self.gate.held)
-        critical = not self.bus.redundant
-        down: health.Status = "unhealthy" if critical else "degraded"
-        if not self.consuming and not self.error and self.is_alive():
-            return health.Finding(name, "degraded", "starting", critical=critical, data=data)
-        if not (self.consuming and self.is_alive()):
-            return health.Finding(name, down, self.error or "not consuming", critical=critical, data=data)
-        late = "; ".join(map(str, overdue(self.bus.alias)))
-        still = time.monotonic() - self._moved - self.bus.options.poll_interval.total_seconds()
-        if still > STUCK_SECONDS:
-            text = f"its thread has not moved for {still:.0f} s: it waits for the database or the broker"
-            data["in"] = self.whereabouts()
-            return health.Finding(name, down, text, critical=critical, data=data)
-        trouble = self.trouble or late or self.stopped
-        if trouble or self.draining.is_set():
-            return health.Finding(name, "degraded", trouble or "draining", critical=critical, data=data)
-        return health.Finding(name, "healthy", "consuming", critical=critical, data=data)
+        return finding_of(self)
 
     def _fill(self) -> bool:
         """Hand over batches until the pool has enough, all groups in turn."""
@@ -516,21 +415,3 @@ class Consumer(DatabaseThread):
             emit("messaging.lost", bus=self.bus.alias, broker=self.bus.label, reason=text)
             self.error = text
             self.advance("waiting", text)
-
-    # what settling has in common
-
-    def record(self, settled: list[tuple[Delivery, Verdict]]) -> None:
-        """Write the events of what did not go well; the rest was noted in the handler's transaction."""
-        kinds = {"retry": "retried", "postpone": "postponed", "dead": "dead", "stop": "stopped"}
-        events.record(
-            events.event(
-                kinds[verdict.outcome],
-                self.bus.alias,
-                delivery.envelope,
-                group=delivery.group,
-                handler=verdict.handler,
-                detail=f"{verdict.error_type.rpartition('.')[2]}: {verdict.error}",
-            )
-            for delivery, verdict in settled
-            if verdict.outcome in kinds and verdict.reason != HELD
-        )
