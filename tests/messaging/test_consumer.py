@@ -201,7 +201,7 @@ def test_health_says_what_a_consumer_does(use_bus: UseBus) -> None:
 def test_a_consuming_thread_that_hangs_is_noticed_by_who_asks_for_its_health(
     use_bus: UseBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("koan_django.messaging.handling.consumer.STUCK_SECONDS", 0.3)
+    monkeypatch.setattr("koan_django.messaging.handling.findings.STUCK_SECONDS", 0.3)
     use_bus("database://")
     hangs, go_on = threading.Event(), threading.Event()
     waiting = DatabaseConsumer.waiting_groups

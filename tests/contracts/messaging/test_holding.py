@@ -16,7 +16,7 @@ from koan_django.core import TransientError, policy, telemetry
 from koan_django.core.circuits import BreakerPolicy
 from koan_django.messaging import handlers, send_many
 from koan_django.messaging.control import pausing
-from koan_django.messaging.handling import consumer
+from koan_django.messaging.handling import intake
 from koan_django.messaging.models import DeadLetter, MessageEvent, RegisteredHandler
 from tests.messaging.shop import OrderPaid, OrderPlaced, listening
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.database
 
 @pytest.fixture(autouse=True)
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consumer, "HOLD", timedelta(seconds=0.3))
+    monkeypatch.setattr(intake, "HOLD", timedelta(seconds=0.3))
     monkeypatch.setattr("koan_django.messaging.control.gate.POSTPONE", timedelta(seconds=0.3))
 
 
