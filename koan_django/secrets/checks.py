@@ -10,15 +10,17 @@ from django.core.exceptions import ImproperlyConfigured
 
 from koan_django.core import conf, defaults
 from koan_django.core.checks import section_check
+from koan_django.core.suggestions import did_you_mean
 from koan_django.core.templating import references
 
 from .building import build, load
 from .conf import options
-from .exceptions import SecretError
+from .exceptions import SecretError, SecretReferenceError
 from .namespace import Templates
 from .offline import is_offline
+from .references import parse
 from .resolver import KIND
-from .texts import settings_texts
+from .texts import koan_texts, settings_texts
 from .types import SecretText
 
 if TYPE_CHECKING:
@@ -45,6 +47,27 @@ def check_providers(app_configs: object, **kwargs: object) -> list[CheckMessage]
                 Error(str(error), hint="See the provider's documentation for its OPTIONS.", id="koan_secrets.E002")
             )
     return found or [_problem(alias, text) for alias in chain for text in _problems(alias, known[alias])]
+
+
+def check_references(app_configs: object, **kwargs: object) -> list[CheckMessage]:
+    """E004: a reference in ``KOAN`` cannot be read, or names a provider that there is not."""
+    try:
+        known = options().known()
+    except ImproperlyConfigured:
+        return []
+    found: list[CheckMessage] = []
+    for path, text in koan_texts():
+        for body in (body for kind, body in references(text) if kind == KIND):
+            try:
+                alias = parse(body).provider
+            except SecretReferenceError as error:
+                found.append(Error(f"{path}: {error}", hint=error.fix, id="koan_secrets.E004"))
+                continue
+            if alias and alias not in known:
+                why = f"{path} refers to the provider {alias!r} of secrets, which is not declared"
+                hint = f"Declare it in KOAN['SECRETS']['PROVIDERS'].{did_you_mean(alias, known)}"
+                found.append(Error(why, hint=hint, id="koan_secrets.E004"))
+    return found
 
 
 def check_leftovers(app_configs: object, **kwargs: object) -> list[CheckMessage]:
@@ -92,6 +115,7 @@ def register_all() -> None:
     """Register the checks of secrets."""
     register(section_check(options, "koan_secrets.E001"))
     register(check_providers)
+    register(check_references)
     register(check_leftovers)
     register(check_deployment, Tags.security, deploy=True)
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.utils.functional import Promise
 
+from koan_django.core import conf
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -21,6 +23,11 @@ def settings_texts() -> Iterator[tuple[str, str]]:
     seen: set[int] = set()
     for name, value in _values():
         yield from _texts(value, name, seen)
+
+
+def koan_texts() -> Iterator[tuple[str, str]]:
+    """Yield (path, text) for each text of ``KOAN`` as it is written."""
+    yield from _texts(dict(conf.current()), "KOAN", set())
 
 
 def _values() -> Iterator[tuple[str, Any]]:

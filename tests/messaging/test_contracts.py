@@ -227,6 +227,11 @@ def test_a_file_that_is_no_snapshot_is_told(tmp_path: Path, content: str | None)
     assert caught.value.returncode == 2
 
 
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match=r"missing/messages\.json cannot be written .* by --file"):
+        command("snapshot", "--file", str(tmp_path / "missing" / "messages.json"))
+
+
 def test_the_list_says_who_handles_what() -> None:
     with listening(OrderPlaced, group="billing", name="shop.bill"):
         assert "order.placed  version 1  billing" in command("list")[1]

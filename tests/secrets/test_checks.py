@@ -80,7 +80,7 @@ def test_w001_a_provider_that_cannot_answer(tmp_path: Path) -> None:
 def test_w001_resolves_nothing_that_could_need_a_connection() -> None:
     options = {
         "CHAIN": ["file", "env"],
-        "PROVIDERS": {"file": {"BACKEND": FILE, "OPTIONS": {"root": "/nowhere/{{secret:vault:x}}"}}},
+        "PROVIDERS": {"file": {"BACKEND": FILE, "OPTIONS": {"root": "/nowhere/{{secret:memory:x}}"}}},
     }
     with override_koan(SECRETS=options):
         assert found() == {}
@@ -131,6 +131,22 @@ def test_templates_in_koan_are_at_home_there() -> None:
         SECRETS={"PROVIDERS": {"m": {"BACKEND": MEMORY, "OPTIONS": {"values": {"a": "{{secret:env:b}}"}}}}}
     ):
         assert found() == {}
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [
+        ("{{secret:nope:db#pw}}", ["refers to the provider 'nope'", "PROVIDERS"]),
+        ("amqp://u:${secret+memry://db#pw}@h", ["'memry'", "did you mean 'memory'"]),
+        ("{{secret:a//b?default=hidden}}", ["is no reference", "single slashes"]),
+    ],
+)
+def test_e004_a_reference_in_koan_that_nobody_can_answer(reference: str, words: list[str]) -> None:
+    with override_koan(SECRETS={"PROVIDERS": {"m": {"BACKEND": MEMORY, "OPTIONS": {"values": {"a": reference}}}}}):
+        told = found()["koan_secrets.E004"]
+    assert "KOAN['SECRETS']['PROVIDERS']['m']['OPTIONS']['values']['a']" in told
+    assert [word for word in words if word not in told] == []
+    assert "hidden" not in told
 
 
 def test_deploy_e003_names_placeholders(monkeypatch: pytest.MonkeyPatch) -> None:

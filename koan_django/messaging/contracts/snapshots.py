@@ -57,8 +57,11 @@ class Snapshot:
             raise SnapshotError(f"{path} is damaged ({error}): restore it from your repository") from error
 
     def write(self, path: Path) -> None:
-        """Write the file in one order of keys, so that a change is as small in it as in the code."""
-        path.write_text(self.text(), encoding="utf-8")
+        """Write the file in one order of keys, so that a change is as small in it as in the code; may raise."""
+        try:
+            path.write_text(self.text(), encoding="utf-8")
+        except OSError as error:
+            raise SnapshotError(f"{path} cannot be written ({error.strerror}): name another place by --file") from error
 
     def text(self) -> str:
         """Return the content of the file."""
