@@ -177,8 +177,8 @@ def test_a_send_is_two_queries_and_so_are_fifty(bus: Any) -> None:
     assert len(queries(untold)) == 1 + told
 
 
-def test_a_handled_message_is_three_queries_and_a_batch_of_fifty_one_more(bus: Any) -> None:
-    """The claim of the inbox, for a batch the look at it, the delivery's end, the event."""
+def test_a_handled_message_is_three_queries_and_so_is_a_batch_of_fifty(bus: Any) -> None:
+    """The claim of the inbox, the delivery's end, the event; MySQL has to be asked which claims are new."""
     with listening(OrderPlaced, group="billing"):
         OrderPlaced(1).send()
         taken = claim(bus)
@@ -190,7 +190,7 @@ def test_a_handled_message_is_three_queries_and_a_batch_of_fifty_one_more(bus: A
         taken = claim(bus, limit=50)
         with CaptureQueriesContext(connection) as fifty:
             assert {verdict.outcome for verdict in handle("main", "billing", taken.deliveries)} == {"handled"}
-    assert len(queries(fifty)) == 4
+    assert len(queries(fifty)) == (3 if connection.features.can_return_rows_from_bulk_insert else 4)
 
 
 def test_an_idle_consumer_only_reads(bus: Any) -> None:
