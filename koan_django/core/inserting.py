@@ -7,10 +7,11 @@ as the database needs for it, and for the rows of a model it is the same each ti
 from __future__ import annotations
 
 import re
-from functools import cache
+from contextlib import nullcontext
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from django.db import connections, models
+from django.db import connections, models, transaction
 from django.db.models.constants import OnConflict
 from django.db.models.expressions import RawSQL
 from django.db.models.fields import NOT_PROVIDED
@@ -23,6 +24,8 @@ Field: TypeAlias = "models.Field[Any, Any]"
 
 #: Rows of a statement where it has the values of each: there is one text for every number of them.
 _AT_ONCE = 100
+#: Bytes of a row in a list are escaped twice, which takes longer from here on than a longer statement.
+_LARGE = 2048
 _WORD = re.compile(r"[a-z]*")
 
 
@@ -60,15 +63,22 @@ def insert_all(
     ignore_conflicts: bool = False,
     returning: str = "",
 ) -> list[Any]:
-    """Insert rows as :func:`insert` does; return the column ``returning`` of those that were.
+    """Insert rows as :func:`insert` does, all or none; return the column ``returning`` of those that were.
 
-    All of them name the same columns. PostgreSQL gets one statement, others one for each hundred rows or for as many as
-    they take; to be one transaction they need to be in one. ``returning`` is for databases that can: MySQL cannot.
+    All of them name the same columns, none of which is an array. PostgreSQL gets one statement, unless their bytes are
+    many; others get one for each hundred rows, or for as many as they take. ``returning`` is for databases that can:
+    MySQL cannot.
     """
+    if not rows:
+        return []
+    if any(len(row) != len(rows[0]) for row in rows):
+        raise TypeError("the rows do not name the same columns")
     connection, found = connections[using], []
-    made = _listed if connection.vendor == "postgresql" else _counted
-    with connection.cursor() as cursor:
-        for statement, prepared in made(model, rows, connection, ignore_conflicts):
+    made = _listed if connection.vendor == "postgresql" and not _are_large(rows) else _counted
+    statements = list(made(model, rows, connection, ignore_conflicts))
+    together = transaction.atomic(using=using, savepoint=False) if len(statements) > 1 else nullcontext()
+    with together, connection.cursor() as cursor:
+        for statement, prepared in statements:
             if returning:
                 statement = f"{statement} RETURNING {connection.ops.quote_name(returning)}"
             _execute(connection, cursor, statement, prepared)
@@ -81,13 +91,24 @@ def _listed(
 ) -> Iterator[tuple[str, list[Any]]]:
     """A list for each column and, of one that is the same in all rows, its value."""
     first = rows[0]
-    varying = tuple(name for name in first if any(row[name] != first[name] for row in rows)) or tuple(first)[:1]
+    varying = tuple(name for name in first if not _is_shared(name, rows)) or tuple(first)[:1]
     shared = tuple(name for name in first if name not in varying)
     fields, statement = _unnesting(model, varying, shared, connection.alias, ignore_conflicts)
     field_of = dict(zip((*varying, *shared), fields, strict=True))
     once = [_prepared(field_of[name], first[name], connection) for name in shared]
     lists = [[_prepared(field_of[name], row[name], connection) for row in rows] for name in varying]
     yield statement, [*once, *lists]
+
+
+def _is_shared(name: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Other values than texts may be equal and not the same, as 1 and True are in JSON."""
+    value = rows[0][name]
+    return all(row[name] is value or (type(row[name]) is type(value) is str and row[name] == value) for row in rows)
+
+
+def _are_large(rows: Sequence[Mapping[str, Any]]) -> bool:
+    names = [name for name, value in rows[0].items() if isinstance(value, bytes)]
+    return bool(names) and sum(len(row[name] or b"") for row in rows for name in names) > _LARGE * len(rows)
 
 
 def _counted(
@@ -109,13 +130,17 @@ def _prepared(field: tuple[Field, bool], value: Any, connection: Any) -> Any:
 
 
 def _execute(connection: Any, cursor: Any, statement: str, prepared: Sequence[Any]) -> None:
-    if connection.vendor == "postgresql" and _may_begin(connection, cursor):
-        # Atomic sets this to the same at its end, before anything else can run.
-        connection.connection.autocommit = True
-        cursor.execute(f"BEGIN; {statement}", prepared)
-        cursor.nextset()
-    else:
+    if connection.vendor != "postgresql" or not _may_begin(connection, cursor):
         cursor.execute(statement, prepared)
+        return
+    raw = connection.connection
+    # It refuses to change in a transaction what is changed back here, which tells it not to begin one by itself.
+    raw._autocommit = True
+    try:
+        cursor.execute(f"BEGIN; {statement}", prepared)
+    finally:
+        raw._autocommit = False
+    cursor.nextset()
 
 
 def _may_begin(connection: Any, cursor: Any) -> bool:
@@ -125,12 +150,15 @@ def _may_begin(connection: Any, cursor: Any) -> bool:
     """
     if not (connection.in_atomic_block and connection.commit_on_exit):
         return False
-    found = _psycopg()
+    found, raw = _psycopg(), connection.connection
     # Only a cursor that puts the values in takes two statements at once.
     return (
         found is not None
         and isinstance(cursor.cursor, found[0])
-        and connection.connection.pgconn.transaction_status == found[1]
+        and raw.pgconn.transaction_status == found[1]
+        and getattr(raw, "_autocommit", None) is False
+        # What psycopg would say in its own BEGIN.
+        and raw.isolation_level is raw.read_only is raw.deferrable is None
     )
 
 
@@ -147,7 +175,7 @@ def _psycopg() -> tuple[type, int] | None:
     return ClientCursor, TransactionStatus.IDLE
 
 
-@cache
+@lru_cache(maxsize=1024)
 def _made(
     model: type[models.Model], names: tuple[str, ...], using: str, vendor: str, ignore_conflicts: bool, rows: int
 ) -> tuple[list[tuple[Field, bool]], str]:
@@ -161,7 +189,7 @@ def _made(
     return [(field, type(field) is models.CharField) for field in fields], str(statement)
 
 
-@cache
+@lru_cache(maxsize=1024)
 def _unnesting(
     model: type[models.Model], varying: tuple[str, ...], shared: tuple[str, ...], using: str, ignore_conflicts: bool
 ) -> tuple[list[tuple[Field, bool]], str]:

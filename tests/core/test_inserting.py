@@ -131,6 +131,31 @@ def test_nothing_is_cut_off(column: str) -> None:
     assert not InboxEntry.objects.exists()
 
 
+def test_values_that_are_equal_and_not_the_same_stay_what_they_are() -> None:
+    rows = [VALUES | {"headers": {"n": each}} for each in (1, True, 1.0)]
+    insert_all(OutboxMessage, rows, using="default")
+    found = [row["n"] for row in OutboxMessage.objects.order_by("id").values_list("headers", flat=True)]
+    assert list(map(type, found)) == [int, bool, float]
+
+
+@pytest.mark.parametrize("size", [2000, 3000])
+def test_bodies_of_any_size_are_written(size: int) -> None:
+    rows = [VALUES | {"message_id": str(n), "body": bytes([n, 0, 92, 39, 255]) * (size // 5)} for n in range(120)]
+    with CaptureQueriesContext(connection) as queries:
+        insert_all(OutboxMessage, rows, using="default")
+    written = [bytes(body) for body in OutboxMessage.objects.order_by("id").values_list("body", flat=True)]
+    assert written == [row["body"] for row in rows]
+    in_lists = ["UNNEST" in query["sql"] for query in queries if "INSERT" in query["sql"]]
+    assert in_lists == [True] if connection.vendor == "postgresql" and size < 2048 else not any(in_lists)
+
+
+def test_no_rows_are_none_and_rows_of_other_columns_a_mistake() -> None:
+    assert insert_all(InboxEntry, [], using="default", returning="key") == []
+    with pytest.raises(TypeError, match="the same columns"):
+        insert_all(InboxEntry, [entry("a"), entry("b") | {"alias": "lost"}], using="default")
+    assert not InboxEntry.objects.exists()
+
+
 def test_many_are_few_statements() -> None:
     rows = [entry(str(number)) for number in range(250)]
     with CaptureQueriesContext(connection) as queries:
@@ -168,6 +193,46 @@ class TestTheFirstStatementOfATransaction:
             assert insert_all(InboxEntry, [entry("c"), entry("d")], using="default", returning="key") == ["k", "k"]
             raise ZeroDivisionError
         assert InboxEntry.objects.count() == 2
+
+    def test_that_is_never_sent_leaves_the_block_what_it_is(self) -> None:
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            with suppress(ValueError, DataError):  # a text that PostgreSQL does not take
+                insert_all(InboxEntry, [entry("\x00"), entry("b")], using="default")
+            InboxEntry.objects.create(**entry("later"))
+            raise ZeroDivisionError
+        assert not InboxEntry.objects.exists()
+
+    def test_does_not_change_how_rows_are_locked_and_read_in_pieces(self) -> None:
+        with transaction.atomic():
+            insert(InboxEntry, entry(), using="default")
+            assert [row.key for row in InboxEntry.objects.select_for_update().iterator(chunk_size=1)] == ["k"]
+
+    @pytest.mark.skipif(connection.vendor != "postgresql", reason="of psycopg")
+    @pytest.mark.parametrize(
+        ("option", "setting", "value"),
+        [
+            ("isolation_level", "transaction_isolation", (4, "serializable")),
+            ("deferrable", "transaction_deferrable", (True, "on")),
+        ],
+    )
+    def test_keeps_what_the_connection_asks_of_its_transactions(
+        self, option: str, setting: str, value: tuple[Any, str]
+    ) -> None:
+        connection.ensure_connection()
+        setattr(connection.connection, option, value[0])
+        try:
+            with transaction.atomic(), connection.cursor() as cursor:
+                insert(InboxEntry, entry(), using="default")
+                cursor.execute(f"SHOW {setting}")
+                assert cursor.fetchone() == (value[1],)
+        finally:
+            setattr(connection.connection, option, None)
+
+    def test_of_many_statements_is_all_or_nothing(self) -> None:
+        rows = [entry(str(number)) for number in range(150)] + [entry("0")]
+        with pytest.raises(IntegrityError):
+            insert_all(InboxEntry, rows, using="default")
+        assert not InboxEntry.objects.exists()
 
     def test_is_undone_with_the_rest(self) -> None:
         with pytest.raises(ZeroDivisionError), transaction.atomic():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, cast
 
@@ -111,9 +113,9 @@ def test_a_claim_of_many_says_for_each_whether_it_is_new_in_the_same_few_queries
     with transaction.atomic(), CaptureQueriesContext(connection) as queries:
         fresh = store.claim([scope("b"), scope("c"), scope("c"), scope("d"), scope("a")])
     assert fresh == [False, True, False, True, False]
-    # Insert; take what was given up; is one under way; count the duplicates. MySQL has to be asked which are mine.
+    # Insert; look at what was there; count the duplicates. MySQL has to be asked which are mine.
     asked = 0 if connection.features.can_return_rows_from_bulk_insert else 1
-    assert len([each for each in queries if "SAVEPOINT" not in each["sql"]]) == 4 + asked
+    assert len([each for each in queries if "SAVEPOINT" not in each["sql"]]) == 3 + asked
     assert dict(InboxEntry.objects.values_list("key", "duplicates")) == {"a": 1, "b": 1, "c": 1, "d": 0}
 
 
@@ -125,6 +127,59 @@ def test_many_are_written_in_one_order_however_they_came_so_that_two_workers_do_
     store.begin([scope(f"lease {number}") for number in range(50)], LONG)
     written = list(InboxEntry.objects.order_by("pk").values_list("fingerprint", flat=True))
     assert written == sorted(written[:50]) + sorted(written[50:])
+
+
+def test_what_was_there_is_locked_in_one_order_too(store: CommittingStore) -> None:
+    many = [scope(str(number)) for number in range(20)]
+    with transaction.atomic():
+        store.claim(many)
+    with transaction.atomic(), CaptureQueriesContext(connection) as queries:
+        store.claim([*many[::-1], *many[:3]])
+    look, *counts = [each["sql"] for each in queries if each["sql"].startswith(("SELECT", "UPDATE"))]
+    assert "ORDER BY 1 ASC" in look  # the fingerprint
+    assert "FOR UPDATE" in look or connection.vendor == "sqlite"
+    assert len(counts) == 2  # those that came once more, and those that came twice
+
+
+@contextmanager
+def forgotten_after_the_insert(key: str) -> Iterator[None]:
+    """Delete the row of ``key`` between a store's INSERT and what follows, as its retention may."""
+
+    def forget(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        result = execute(sql, params, many, context)
+        if sql.removeprefix("BEGIN; ").startswith("INSERT"):
+            InboxEntry.objects.filter(key=key).delete()
+        return result
+
+    with connection.execute_wrapper(forget):
+        yield
+
+
+def test_work_that_is_forgotten_while_it_is_claimed_again_is_looked_at_once_more(store: CommittingStore) -> None:
+    given_up = begin(store).lease
+    assert given_up is not None
+    store.release([given_up])
+    for scopes in ([scope()], [scope("new"), scope()]):
+        with pytest.raises(InboxBusyError), transaction.atomic(), forgotten_after_the_insert("k"):
+            store.claim(scopes)
+    with forgotten_after_the_insert("k"):
+        assert [each.status for each in store.begin([scope("new"), scope()], LONG)] == ["acquired", "busy"]
+    assert begin(store).status == "acquired"
+
+
+def test_a_lease_whose_insert_had_to_wait_is_as_long_as_any_other(store: Store) -> None:
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has one writer")
+    first = Claiming("k")
+    first.start()
+    assert first.claimed.wait(10)
+    threading.Timer(1.5, first.finish, kwargs={"commit": False}).start()
+    began = time.monotonic()
+    begun = store.begin([scope("k"), scope("free")], timedelta(seconds=2))
+    assert time.monotonic() - began > 1
+    time.sleep(1)
+    store.renew([each.lease for each in begun if each.lease is not None])
+    assert [each.status for each in store.begin([scope("k"), scope("free")], LONG)] == ["busy", "busy"]
 
 
 def test_what_is_named_twice_is_begun_once(store: Store) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from django.db import connections, router
+from django.db import connections, router, transaction
 from django.db.models import Count, F, Sum
 from django.utils import timezone
 
@@ -20,7 +21,7 @@ from .base import Begun, Figures, Lease, NoOptions, Seen, overtaken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
     from koan_django.inbox.querysets import InboxQuerySet
     from koan_django.inbox.scopes import Scope
@@ -49,7 +50,7 @@ class DatabaseStore:
         return router.db_for_write(InboxEntry) == using
 
     def claim(self, scopes: Sequence[Scope]) -> list[bool]:
-        """Insert and ignore conflicts: one statement, if all of it is new."""
+        """Insert and ignore conflicts: one statement, if all of it is new, and two more for what is not."""
         if len(scopes) == 1:
             [scope] = scopes
             columns = _columns(scope, scope.fingerprint)
@@ -69,12 +70,10 @@ class DatabaseStore:
         # In the same order everywhere: two that claim the same in orders of their own would each wait for the other.
         ordered = [entries[index] for _fingerprint, index in sorted(first_of.items())]
         mine = self._insert(ordered, claim) if len(entries) > 1 else set()
-        if len(mine) < len(first_of) and self._rows.finish_abandoned(first_of.keys() - mine, claim, now):
-            mine = self._mine(first_of, claim)
+        if others := sorted(first_of.keys() - mine):
+            mine |= self._take_over(others, claim, now)
         fresh = [each in mine and first_of[each] == index for index, each in enumerate(fingerprints)]
-        repeated = [each for each, is_fresh in zip(fingerprints, fresh, strict=True) if not is_fresh]
-        if repeated:
-            self._refuse_unfinished(repeated)
+        if repeated := [each for each, is_fresh in zip(fingerprints, fresh, strict=True) if not is_fresh]:
             self._rows.count_duplicates(repeated)
         return fresh
 
@@ -97,31 +96,36 @@ class DatabaseStore:
         """Insert what is new with its lease, and take the lease of what was there before."""
         fingerprints, claim = [scope.fingerprint for scope in scopes], new_id()
         lease = {"lease_owner": new_owner(), "lease_token": _FIRST, "lease_until": Now() + ttl}
-        self._rows.bulk_create(
-            (
-                InboxEntry(**_columns(scope, each), claim=claim, state="processing", **lease)
-                for each, scope in sorted(zip(fingerprints, scopes, strict=True), key=itemgetter(0))
-            ),
-            ignore_conflicts=True,
-        )
-        rows = self._rows.filter(fingerprint__in=fingerprints).values_list("fingerprint", "pk", "state", "claim")
-        known = {row[0]: row for row in rows}
-        mine = {fingerprint for fingerprint, *_, each in known.values() if each == claim}
+        entries = [
+            InboxEntry(**_columns(scope, each), claim=claim, state="processing", **lease)
+            for each, scope in sorted(zip(fingerprints, scopes, strict=True), key=itemgetter(0))
+        ]
+        mine = self._rows.filter(fingerprint__in=fingerprints, claim=claim, lease_token=_FIRST)
+        with transaction.atomic(using=mine.db, savepoint=False):  # those that are new are held by all or by nobody
+            began = time.monotonic()
+            self._rows.bulk_create(entries, ignore_conflicts=True)
+            if time.monotonic() - began > ttl.total_seconds() / 10:  # it waited for another's transaction
+                mine.update(lease_until=Now() + ttl)
+            rows = self._rows.filter(fingerprint__in=fingerprints).values_list("fingerprint", "pk", "state", "claim")
+            known = {row[0]: row for row in rows}
+        new = {fingerprint for fingerprint, *_, each in known.values() if each == claim}
         begun = []
         for each in fingerprints:
-            if each in mine:
+            if each in new:
                 begun.append(Begun("acquired", Lease(each, _FIRST, ttl)))
-                mine.remove(each)  # who names it twice is told that it is being done
-            else:
+                new.remove(each)  # who names it twice is told that it is being done
+            elif each in known:
                 _fingerprint, pk, state, _claim = known[each]
                 begun.append(self._begin(each, pk, state, ttl))
+            else:
+                begun.append(Begun("busy"))  # it was forgotten a moment ago: asking again tells that it is new
         return begun
 
     def renew(self, leases: Sequence[Lease]) -> None:
         """Rows whose lease still holds; the token keeps out who was overtaken."""
-        for token, same in _by_token(leases):
-            held = self._mine_under(token, same).held(token)
-            if held.update(lease_until=Now() + same[0].ttl) < len(same):
+        for one, same in _alike(leases):
+            held = self._mine_under(one.token, same).held(one.token)
+            if held.update(lease_until=Now() + one.ttl) < len(same):
                 raise overtaken()
 
     def finish(self, leases: Sequence[Lease]) -> None:
@@ -130,14 +134,14 @@ class DatabaseStore:
         A lease that has run out and that nobody has taken since is as good: the work is done.
         """
         done = {"state": "processed", "processed_at": timezone.now(), "lease_until": None}
-        marked = sum(self._mine_under(token, same).update(**done) for token, same in _by_token(leases))
+        marked = sum(self._mine_under(one.token, same).update(**done) for one, same in _alike(leases))
         if marked < len(leases):
             raise overtaken()
 
     def release(self, leases: Sequence[Lease]) -> None:
         """The rows stay, with their attempts."""
-        for token, same in _by_token(leases):
-            self._mine_under(token, same).update(lease_until=None)
+        for one, same in _alike(leases):
+            self._mine_under(one.token, same).update(lease_until=None)
 
     def count_duplicates(self, scopes: Sequence[Scope]) -> None:
         self._rows.count_duplicates([scope.fingerprint for scope in scopes])
@@ -181,18 +185,26 @@ class DatabaseStore:
         mine = self._rows.filter(fingerprint__in=list(fingerprints), claim=claim)
         return set(mine.values_list("fingerprint", flat=True))
 
-    def _refuse_unfinished(self, fingerprints: list[str]) -> None:
-        """What is being handled under a lease is no duplicate yet: it may still fail."""
-        if self._rows.filter(fingerprint__in=fingerprints, state="processing").exists():
+    def _take_over(self, fingerprints: list[str], claim: str, now: datetime) -> set[str]:
+        """Of work that was there before, claim and return what was given up. The rest is done: duplicates.
+
+        What is being done under a lease is no duplicate yet: it may still fail. Nor is what was forgotten meanwhile.
+        """
+        # In the order of the INSERT, before an UPDATE takes them in one of its own.
+        rows = self._rows.filter(fingerprint__in=fingerprints).order_by("fingerprint").select_for_update()
+        states = dict(rows.values_list("fingerprint", "state"))
+        unfinished = [each for each in fingerprints if states.get(each) != "processed"]
+        if unfinished and self._rows.finish_abandoned(unfinished, claim, now) < len(unfinished):
             raise InboxBusyError("the same work is being done now", why="another worker holds its lease")
+        return set(unfinished)
 
 
-def _by_token(leases: Iterable[Lease]) -> list[tuple[int, list[Lease]]]:
-    """Mostly all of them have the same: that of a row that was never held before."""
-    found: dict[int, list[Lease]] = {}
+def _alike(leases: Iterable[Lease]) -> list[tuple[Lease, list[Lease]]]:
+    """Leases by token and length: mostly all have those of a row that was never held before."""
+    found: dict[tuple[int, timedelta], list[Lease]] = {}
     for lease in leases:
-        found.setdefault(lease.token, []).append(lease)
-    return list(found.items())
+        found.setdefault((lease.token, lease.ttl), []).append(lease)
+    return [(same[0], same) for same in found.values()]
 
 
 def _columns(scope: Scope, fingerprint: str) -> dict[str, Any]:
