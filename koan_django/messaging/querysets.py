@@ -11,7 +11,7 @@ from django.db import connections, models, router, transaction
 from django.db.models import F, Min, Q
 
 from koan_django.core import clock
-from koan_django.core.functions import Now
+from koan_django.core.functions import IsOneOf, Now
 from koan_django.core.leases import LeasedQuerySet, new_owner
 
 from .envelope import Envelope
@@ -112,7 +112,7 @@ class OutboxQuerySet(models.QuerySet["OutboxMessage"]):
         for lane, pk in stuck.items():
             rows = rows.filter(_KEYLESS | ~Q(lane=lane) | Q(id__lt=pk))
         if beside:
-            rows = rows.exclude(pk__in=beside)
+            rows = rows.exclude(IsOneOf(F("pk"), list(beside)))
         found = rows.order_by("id").values_list("pk", "lane", "tries", *_ENVELOPE)[:limit]
         return [
             DueMessage(pk, lane, tries, Envelope(id_, alias, version, bytes(body), *others))

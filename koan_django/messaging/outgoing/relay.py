@@ -21,8 +21,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from django.db import DatabaseError, InterfaceError, transaction
+from django.db.models import F
 
 from koan_django.core import clock, faults, health, reporter
+from koan_django.core.functions import IsOneOf
 from koan_django.core.redaction import redact_text
 from koan_django.core.telemetry import span
 from koan_django.core.texts import counted, one_line
@@ -236,7 +238,7 @@ class Relay(DatabaseThread):
         confirmed = [row for row, outcome in tried if outcome.state == "confirmed"]
         with transaction.atomic(using=self.using):
             self._settle([each for each in tried if each[1].state not in ("confirmed", "unsent")])
-            self._outbox.filter(pk__in=[row.pk for row in confirmed])._raw_delete(self.using)
+            self._outbox.filter(IsOneOf(F("pk"), [row.pk for row in confirmed]))._raw_delete(self.using)
             self._record("published", confirmed)
         self.published += len(confirmed)
 
