@@ -40,8 +40,8 @@ class _Moment(Value):
 class IsOneOf(In):
     """``__in`` for lists of hundreds: ``rows.filter(IsOneOf(F("pk"), pks))``.
 
-    PostgreSQL is sent one value. The text is the same for any number, and takes a tenth of the time to put together and
-    to read; elsewhere it is ``__in``.
+    PostgreSQL is sent one value: the text is the same for any number, and takes less to put together and to read. Other
+    databases are sent what they were.
     """
 
     def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> tuple[str, Any]:

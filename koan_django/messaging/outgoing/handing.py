@@ -21,8 +21,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from django.db import DatabaseError, InterfaceError, connections, transaction
+from django.db.models import F
 
 from koan_django.core import faults
+from koan_django.core.functions import IsOneOf
 from koan_django.core.threads import DatabaseThread
 from koan_django.messaging import events
 from koan_django.messaging.conf import options
@@ -157,7 +159,7 @@ class Handing(DatabaseThread):
 def _confirmed(bus: str, using: str, messages: Sequence[Written]) -> None:
     """Delete what the broker has, whoever has it by now."""
     with transaction.atomic(using=using):
-        databases.rows().objects.using(using).filter(pk__in=[pk for pk, _ in messages])._raw_delete(using)
+        databases.rows().objects.using(using).filter(IsOneOf(F("pk"), [pk for pk, _ in messages]))._raw_delete(using)
         events.record((events.event("published", bus, envelope) for _, envelope in messages), of=using)
 
 
