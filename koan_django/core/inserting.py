@@ -36,7 +36,6 @@ def insert(
     using: str,
     ignore_conflicts: bool = False,
     notify: str = "",
-    repeating: tuple[str, ...] = (),
 ) -> bool:
     """Insert a row that is never made; return whether it was: with ``ignore_conflicts`` it may be there.
 
@@ -44,19 +43,11 @@ def insert(
     statement: nothing, a number or a word, or what the database fills in. There is a statement for each set of names.
     As with ``bulk_create()`` no signal is sent; unlike there, what a field sets by itself, as with ``auto_now_add``,
     has to be named. The channel ``notify`` is told when the transaction commits, by the same statement, which only
-    PostgreSQL can do. Columns of which few values are expected may be named as ``repeating``: there these stand in the
-    statement too, so that they are quoted once.
+    PostgreSQL can do.
     """
     connection = connections[using]
-    if repeating and connection.vendor == "postgresql":
-        connection.ensure_connection()
-        columns, statement = _standing(
-            model, tuple(values), repeating, tuple([values[name] for name in repeating]), using, ignore_conflicts
-        )
-        prepared = [_prepared(field, values[name], connection) for name, field in columns]
-    else:
-        fields, statement = _made(model, tuple(values), using, connection.vendor, ignore_conflicts, 1)
-        prepared = [_prepared(field, value, connection) for field, value in zip(fields, values.values(), strict=True)]
+    fields, statement = _made(model, tuple(values), using, connection.vendor, ignore_conflicts, 1)
+    prepared = [_prepared(field, value, connection) for field, value in zip(fields, values.values(), strict=True)]
     if notify:
         statement, prepared = f"{statement} RETURNING pg_notify(%s, '')", [*prepared, notify]
     with connection.cursor() as cursor:
@@ -196,27 +187,6 @@ def _made(
     query.insert_values([*fields, *others], [model(**given)] * rows)
     [(statement, _values)] = query.get_compiler(using).as_sql()
     return [(field, type(field) is models.CharField) for field in fields], str(statement)
-
-
-@lru_cache(maxsize=1024)
-def _standing(
-    model: type[models.Model],
-    names: tuple[str, ...],
-    repeating: tuple[str, ...],
-    repeated: tuple[Any, ...],
-    using: str,
-    ignore_conflicts: bool,
-) -> tuple[list[tuple[str, tuple[Field, bool]]], str]:
-    """The same for one row, with the values of these columns in the statement; of the others the names too."""
-    connection: Any = connections[using]
-    others = tuple(name for name in names if name not in repeating)
-    fields, statement = _made(model, (*repeating, *others), using, connection.vendor, ignore_conflicts, 1)
-    prepared = [_prepared(field, value, connection) for field, value in zip(fields, repeated, strict=False)]
-    with connection.wrap_database_errors:
-        quoted = [connection.ops.compose_sql("%s", [value]).replace("%", "%%") for value in prepared]
-    begin, *rest = statement.split("%s", len(repeating))
-    text = begin + "".join(value + piece for value, piece in zip(quoted, rest, strict=True))
-    return list(zip(others, fields[len(repeating) :], strict=True)), text
 
 
 @lru_cache(maxsize=1024)

@@ -46,25 +46,6 @@ def test_defaults_stand_in_the_statement_which_is_one_for_each_set_of_names() ->
         assert abs(one["available_at"] - other["available_at"]).total_seconds() < 60
 
 
-@pytest.mark.parametrize("handler", ["h", "it's 100% %s {0} \\", "☃", ""])
-def test_values_that_repeat_are_written_as_others(handler: str) -> None:
-    rows = [entry(str(number)) | {"handler": handler, "key": f"k%s{number}"} for number in range(3)]
-    for row in rows:
-        assert insert(InboxEntry, row, using="default", ignore_conflicts=True, repeating=("claim", "handler"))
-    assert not insert(InboxEntry, rows[0], using="default", ignore_conflicts=True, repeating=("claim", "handler"))
-    InboxEntry.objects.create(**entry("other") | {"handler": handler, "key": "k%s0"})
-    found = InboxEntry.objects.order_by("id").values("handler", "key", "claim", "state", "attempts")
-    assert [row["key"] for row in found] == ["k%s0", "k%s1", "k%s2", "k%s0"]
-    assert found[0] == found[3]
-
-
-def test_a_value_that_repeats_is_refused_as_any_other() -> None:
-    for repeating in ((), ("handler",)):
-        with pytest.raises((ValueError, DataError)), transaction.atomic():
-            insert(InboxEntry, entry() | {"handler": "\x00" * 300}, using="default", repeating=repeating)
-            raise ValueError("SQLite takes it")
-
-
 def test_the_order_of_names_does_not_matter() -> None:
     insert(OutboxMessage, VALUES, using="default")
     insert(OutboxMessage, dict(reversed(VALUES.items())), using="default")

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from koan_django.inbox.querysets import InboxQuerySet
     from koan_django.inbox.scopes import Scope
 
-#: What a handler writes with each claim, as against a tenant, of whom there may be many.
-_OF_HANDLERS = ("bus", "group", "handler", "alias")
 #: The token of a row that was never held before.
 _FIRST = 1
 
@@ -57,9 +55,7 @@ class DatabaseStore:
             [scope] = scopes
             columns = _columns(scope, scope.fingerprint)
             columns["processed_at"] = timezone.now()
-            using = router.db_for_write(InboxEntry)
-            repeating = _OF_HANDLERS if scope.tenant else ("tenant", *_OF_HANDLERS)
-            if insert(InboxEntry, columns, using=using, ignore_conflicts=True, repeating=repeating):
+            if insert(InboxEntry, columns, using=router.db_for_write(InboxEntry), ignore_conflicts=True):
                 return [True]
         return self._claim_all(scopes)
 
