@@ -36,6 +36,7 @@ class Broker(RabbitMQ):
     """RabbitMQ as the tests start it, durable as it is, and waiting for work as it does in production."""
 
     erlang: ClassVar[str] = RabbitMQ.erlang.replace("very_short", "none")
+    settings: ClassVar[str] = ""
 
     def exports(self) -> dict[str, str]:
         return {"BENCH_AMQP_URL": self.url}

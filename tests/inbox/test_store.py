@@ -173,11 +173,11 @@ def test_a_lease_whose_insert_had_to_wait_is_as_long_as_any_other(store: Store) 
     first = Claiming("k")
     first.start()
     assert first.claimed.wait(10)
-    threading.Timer(1.5, first.finish, kwargs={"commit": False}).start()
+    threading.Timer(2, first.finish, kwargs={"commit": False}).start()
     began = time.monotonic()
-    begun = store.begin([scope("k"), scope("free")], timedelta(seconds=2))
+    begun = store.begin([scope("k"), scope("free")], timedelta(seconds=3))
     assert time.monotonic() - began > 1
-    time.sleep(1)
+    time.sleep(1.5)
     store.renew([each.lease for each in begun if each.lease is not None])
     assert [each.status for each in store.begin([scope("k"), scope("free")], LONG)] == ["busy", "busy"]
 
