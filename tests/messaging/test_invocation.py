@@ -11,6 +11,7 @@ from functools import wraps
 from typing import Any
 
 import pytest
+from billiard import common
 from celery.exceptions import SoftTimeLimitExceeded
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied, ValidationError
 from django.db import DataError, IntegrityError, OperationalError, ProgrammingError, connection, transaction
@@ -126,6 +127,35 @@ def test_an_async_handler_that_is_over_its_soft_limit_is_cancelled() -> None:
         signal.signal(signal.SIGALRM, before)
     assert (verdict.outcome, seen) == ("retry", ["cancelled"])
     assert verdict.error.startswith("tests.hang was ended: it ran longer than its soft time limit of 30 s.")
+
+
+@pytest.mark.parametrize("atomic", [True, False])
+@pytest.mark.parametrize("how", ["let through", "replaced", "kept"])
+def test_a_process_that_is_told_to_end_ends_whatever_the_handler_makes_of_it(
+    monkeypatch: pytest.MonkeyPatch, how: str, atomic: bool
+) -> None:
+    """It would take the next message of the pool's queue, and be killed with it."""
+    monkeypatch.setattr(common, "_should_have_exited", [False])
+    monkeypatch.setattr(common, "maybe_setsignal", lambda *_signal: None)
+    handled: list[int] = []
+
+    def told(message: OrderPlaced) -> None:
+        handled.append(message.number)
+        try:
+            common._shutdown_cleanup(signal.SIGTERM, None)
+        except SystemExit:
+            if how == "replaced":
+                raise ValueError("while it cleaned up") from None
+            if how == "let through":
+                raise
+
+    with (
+        listening(OrderPlaced, told, group="billing", atomic=atomic),
+        pytest.raises(ValueError if how == "replaced" else SystemExit),
+    ):
+        handle("main", "billing", [delivery(1), delivery(2)])
+    assert handled == [1]
+    assert not InboxEntry.objects.filter(state="processed").exists()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from django.db.transaction import get_connection
 
 from koan_django.messaging.exceptions import ClosedTransactionError, HandlerExitError
 
+from .ending import is_told_to_end
+
 logger = logging.getLogger(__name__)
 
 
@@ -32,7 +34,10 @@ class contained:  # noqa: N801  # it is used like a function
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if os.getpid() != self._began:
             _end_copy(self._handler)
-        if error is None or isinstance(error, DatabaseError | InterfaceError):
+        if is_told_to_end():
+            if error is None:  # the handler kept it to itself
+                raise SystemExit(1)
+        elif error is None or isinstance(error, DatabaseError | InterfaceError):
             _refuse_closed(self._handler)
         elif isinstance(error, SystemExit):
             raise HandlerExitError(

@@ -1,6 +1,7 @@
 """Runs handlers, in a child of the worker's pool or wherever deliveries are handled.
 
-:func:`handle` never raises: the thread pool of Celery would lose the whole batch, and the solo pool its worker.
+:func:`handle` raises in a process that has been told to end, and nowhere else: the thread pool of Celery would lose the
+whole batch, and the solo pool its worker.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from koan_django.messaging.ordering.lines import OVER
 
 from .awaiting import wait_for
 from .containment import contained
+from .ending import is_told_to_end
 from .limits import exceeded, noted
 from .middleware import Call, applied
 from .verdicts import Verdict, failed, postponed
@@ -79,6 +81,9 @@ def handle(bus: str, group: str, deliveries: Sequence[Delivery]) -> list[Verdict
     """Run the handlers of ``group`` for ``deliveries``, in order; return a verdict for each.
 
     Within a partition nothing runs that comes after a message which is not over: its verdict is ``again``.
+
+    Raises:
+        SystemExit: the pool ends this process, and whoever holds the deliveries decides what becomes of them.
     """
     verdicts: dict[int, Verdict] = {}
     behind: set[int] = set()
@@ -92,6 +97,8 @@ def handle(bus: str, group: str, deliveries: Sequence[Delivery]) -> list[Verdict
         renew()
         rest = Verdict("alone")
     except BaseException as error:
+        if is_told_to_end():
+            raise
         logger.exception("Handling ended early; what was not run is looked at again in a moment")
         rest = postponed(None, error)
     each = (time.perf_counter() - began) / max(len(deliveries), 1)
@@ -160,6 +167,8 @@ def _perform(run: _Run, verdicts: dict[int, Verdict], behind: set[int]) -> None:
         late = exceeded(run.handler, soft=True).with_traceback(error.__traceback__)
         verdicts[run.pieces[0].index] = failed(run.pieces[0].delivery, run.handler, late)
     except BaseException as error:
+        if is_told_to_end():
+            raise
         if not run.called and isinstance(error, _AWAY):
             for piece in run.pieces:
                 _note(verdicts, piece.index, piece.delivery, postponed(run.handler, error), behind)
