@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 #: Without an event loop Celery waits so long for the result of a child that has died. Its own 10 s would hold up the
 #: batch; a result that does come later is a duplicate.
 LOST_SECONDS = 2.0
+#: How often to look there for batches whose child was gone before it was known that it had them.
+LOOK_SECONDS = 1.0
 
 
 @dataclass(eq=False, slots=True)
@@ -52,6 +55,8 @@ class CeleryPool:
             self._aside = SimpleQueue()
             threading.Thread(target=self._run_aside, args=[self._aside], name="koan-solo", daemon=True).start()
         self.closing = False
+        if hub is None and self.enforces_limits:
+            threading.Thread(target=self._watch, name="koan-pool", daemon=True).start()
 
     @property
     def enforces_limits(self) -> bool:
@@ -106,6 +111,25 @@ class CeleryPool:
         """
         while True:
             self._apply(jobs.get())
+
+    def _watch(self) -> None:
+        while not self.closing:
+            time.sleep(LOOK_SECONDS)
+            self._give_up_orphans()
+
+    def _give_up_orphans(self) -> None:
+        """Tell billiard which children are gone that have batches.
+
+        Without an event loop one of its threads sees that a child has ended, and another reads that it had begun with a
+        batch. If that comes second nobody is told, and the batch would never end.
+        """
+        with self._lock:
+            results = [job.result for job in self._jobs.values() if job.result is not None]
+        found = [(result, pid) for result in results if not result._worker_lost for pid in result.worker_pids()]
+        children = {child.pid for child in self._pool._pool._pool}  # afterwards: whoever has begun is among them
+        for result, pid in found:
+            if pid not in children and not result.ready():
+                self._pool._pool.on_job_process_lost(result, pid, None)
 
     def _apply(self, job: _Job) -> None:
         batch = job.batch
