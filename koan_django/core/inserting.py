@@ -214,13 +214,11 @@ def _fields(model: type[models.Model], names: tuple[str, ...]) -> tuple[list[Fie
     """The fields of these columns, and the others that the database does not fill in by itself."""
     columns = model._meta.local_concrete_fields
     fields = [field for name in names for field in columns if field.attname == name]
-    filled = {model._meta.auto_field, *(field for field in columns if field.db_default is not NOT_PROVIDED), *fields}
-    return fields, [field for field in columns if field not in filled]
+    others = [field for field in columns if field not in fields and field is not model._meta.auto_field]
+    return fields, [field for field in others if field.db_default is NOT_PROVIDED and field.get_default() is not None]
 
 
 def _literal(value: Any) -> str:
-    if value is None:
-        return "NULL"
     if type(value) is int:
         return str(value)
     if isinstance(value, str) and _WORD.fullmatch(value):

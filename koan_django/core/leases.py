@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 class Leased(models.Model):
     """Abstract: a row that one owner at a time may work on."""
 
-    lease_owner = models.CharField(max_length=120, blank=True, default="", editable=False)
-    lease_token = models.BigIntegerField(default=0, editable=False)
+    lease_owner = models.CharField(max_length=120, blank=True, default="", db_default="", editable=False)
+    lease_token = models.BigIntegerField(default=0, db_default=0, editable=False)
     lease_until = models.DateTimeField(null=True, blank=True, editable=False)
 
     class Meta:

@@ -1,0 +1,42 @@
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    """What a row holds that nobody has leased is a default of the database: what inserts it need not name it."""
+
+    dependencies = [
+        ('koan_messaging', '0012_handed_over'),
+    ]
+
+    operations = [
+        migrations.AlterField(
+            model_name='outboxlane',
+            name='lease_owner',
+            field=models.CharField(blank=True, db_default='', default='', editable=False, max_length=120),
+        ),
+        migrations.AlterField(
+            model_name='outboxlane',
+            name='lease_token',
+            field=models.BigIntegerField(db_default=0, default=0, editable=False),
+        ),
+        migrations.AlterField(
+            model_name='partition',
+            name='lease_owner',
+            field=models.CharField(blank=True, db_default='', default='', editable=False, max_length=120),
+        ),
+        migrations.AlterField(
+            model_name='partition',
+            name='lease_token',
+            field=models.BigIntegerField(db_default=0, default=0, editable=False),
+        ),
+        migrations.AlterField(
+            model_name='queueddelivery',
+            name='lease_owner',
+            field=models.CharField(blank=True, db_default='', default='', editable=False, max_length=120),
+        ),
+        migrations.AlterField(
+            model_name='queueddelivery',
+            name='lease_token',
+            field=models.BigIntegerField(db_default=0, default=0, editable=False),
+        ),
+    ]
