@@ -123,13 +123,17 @@ class CeleryPool:
         Without an event loop one of its threads sees that a child has ended, and another reads that it had begun with a
         batch. If that comes second nobody is told, and the batch would never end.
         """
+        pool = self._pool._pool
+        if pool is None:  # it was closed
+            return
         with self._lock:
             results = [job.result for job in self._jobs.values() if job.result is not None]
         found = [(result, pid) for result in results if not result._worker_lost for pid in result.worker_pids()]
-        children = {child.pid for child in self._pool._pool._pool}  # afterwards: whoever has begun is among them
+        # Afterwards: whoever has begun is among them. A copy: its own thread takes children out meanwhile.
+        children = {child.pid for child in list(pool._pool)}
         for result, pid in found:
             if pid not in children and not result.ready():
-                self._pool._pool.on_job_process_lost(result, pid, None)
+                pool.on_job_process_lost(result, pid, None)
 
     def _apply(self, job: _Job) -> None:
         batch = job.batch
