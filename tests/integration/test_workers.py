@@ -97,8 +97,9 @@ def test_a_worker_that_is_killed_leaves_its_work_to_the_next(
         if not live.effects():
             send_many([Work(number, seconds=0.05) for number in range(60)])
             send_many([LongWork(number, seconds=0.2) for number in range(60, 63)])
-        before = len(live.effects())
-        wait_until(lambda: len(live.effects()) >= before + 10, 30, "some work to be done")  # noqa: B023
+        # Under load this process may look so late that the first has done nearly all of it.
+        enough = min(len(live.effects()) + 10, 60)
+        wait_until(lambda: len(live.effects()) >= enough, 30, "some work to be done")  # noqa: B023
         worker.kill()
     live.worker()
     # A worker that is killed before it has recorded what it did leaves a duplicate to the next, and no other trace.
