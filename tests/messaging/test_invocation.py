@@ -129,10 +129,11 @@ def test_an_async_handler_that_is_over_its_soft_limit_is_cancelled() -> None:
     assert verdict.error.startswith("tests.hang was ended: it ran longer than its soft time limit of 30 s.")
 
 
+@pytest.mark.parametrize("deliveries", [[delivery(1)], [delivery(1), delivery(2)]], ids=["alone", "one of two"])
 @pytest.mark.parametrize("atomic", [True, False])
-@pytest.mark.parametrize("how", ["let through", "replaced", "kept"])
+@pytest.mark.parametrize("how", ["let through", "replaced", "taken for a soft limit", "kept"])
 def test_a_process_that_is_told_to_end_ends_whatever_the_handler_makes_of_it(
-    monkeypatch: pytest.MonkeyPatch, how: str, atomic: bool
+    monkeypatch: pytest.MonkeyPatch, how: str, atomic: bool, deliveries: list[Delivery]
 ) -> None:
     """It would take the next message of the pool's queue, and be killed with it."""
     monkeypatch.setattr(common, "_should_have_exited", [False])
@@ -146,6 +147,8 @@ def test_a_process_that_is_told_to_end_ends_whatever_the_handler_makes_of_it(
         except SystemExit:
             if how == "replaced":
                 raise ValueError("while it cleaned up") from None
+            if how == "taken for a soft limit":
+                raise SoftTimeLimitExceeded from None
             if how == "let through":
                 raise
 
@@ -153,7 +156,7 @@ def test_a_process_that_is_told_to_end_ends_whatever_the_handler_makes_of_it(
         listening(OrderPlaced, told, group="billing", atomic=atomic),
         pytest.raises(ValueError if how == "replaced" else SystemExit),
     ):
-        handle("main", "billing", [delivery(1), delivery(2)])
+        handle("main", "billing", deliveries)
     assert handled == [1]
     assert not InboxEntry.objects.filter(state="processed").exists()
 

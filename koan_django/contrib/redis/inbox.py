@@ -29,7 +29,7 @@ _FOUND = "local token, ends, owner = (redis.call('GET', key) or ''):match('^(%d+
 
 #: The first key is the hash of duplicates. Lease in microseconds, retention in milliseconds, owner, then the handler of
 #: all, or each one's. Its owner asks again when the answer was lost on the way. One text is returned: to read a list of
-#: them takes redis-py longer than all the rest.
+#: them takes redis-py 10 µs for each.
 BEGIN = f"""{_NOW}
 local first = string.format('%.0f', now)
 local rest = string.format('|%.0f|', now + ARGV[1]) .. ARGV[3]

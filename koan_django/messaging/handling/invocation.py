@@ -83,7 +83,8 @@ def handle(bus: str, group: str, deliveries: Sequence[Delivery]) -> list[Verdict
     Within a partition nothing runs that comes after a message which is not over: its verdict is ``again``.
 
     Raises:
-        SystemExit: the pool ends this process, and whoever holds the deliveries decides what becomes of them.
+        BaseException: what became of the signal by which the pool ends this process, mostly a SystemExit. Whoever holds
+            the deliveries decides what becomes of them.
     """
     verdicts: dict[int, Verdict] = {}
     behind: set[int] = set()
@@ -101,6 +102,8 @@ def handle(bus: str, group: str, deliveries: Sequence[Delivery]) -> list[Verdict
             raise
         logger.exception("Handling ended early; what was not run is looked at again in a moment")
         rest = postponed(None, error)
+    if is_told_to_end():  # the handler made something else of it
+        raise SystemExit(1)
     each = (time.perf_counter() - began) / max(len(deliveries), 1)
     timed = cache(partial(replace, seconds=each))  # most of a batch are the same, and one crosses to the parent
     return [timed(verdicts.get(index, rest)) for index in range(len(deliveries))]
