@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import msgspec
+from msgspec.structs import replace
 
 from .encoding import decode
 
@@ -38,11 +41,11 @@ OWN = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(msgspec.Struct, frozen=True):
     """One message as it travels: what a handler of a pattern receives, and what buses carry.
 
-    ``attempt`` counts from 1. ``group`` is set once the message is addressed to a group, or sent to one only.
+    ``attempt`` counts from 1. ``group`` is set once the message is addressed to a group, or sent to one only. A struct,
+    as messages are: it is made for each of them, and crosses to a child of the pool.
     """
 
     id: str
@@ -55,19 +58,9 @@ class Envelope:
     attempt: int = 1
     priority: int = 0
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Cross to a child in plain positions: what dataclasses do by themselves asks for each field by name."""
-        return Envelope, (
-            self.id,
-            self.alias,
-            self.version,
-            self.body,
-            self.headers,
-            self.routing_key,
-            self.group,
-            self.attempt,
-            self.priority,
-        )
+    def __repr__(self) -> str:
+        """Without the body and the headers, which hold what may not be shown."""
+        return f"<Envelope {self.alias} {self.id}>"
 
     def decode(self, cls: type[M]) -> M:
         """Read the body as ``cls``; raises :class:`~.exceptions.UnreadableMessageError`."""
@@ -142,8 +135,7 @@ class Envelope:
         return replace(self, attempt=self.attempt + 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True):
     """An envelope that a bus handed to a group; ``ref`` is how the bus knows it again, ``token`` fences it.
 
     With a ``partition`` it is handled after those that came before it there.
@@ -155,10 +147,6 @@ class Delivery:
     ref: Any = None
     token: int = 0
     partition: int | None = None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """As an envelope does."""
-        return Delivery, (self.envelope, self.bus, self.group, self.ref, self.token, self.partition)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +176,7 @@ class Context:
 State = Literal["published", "accepted", "cancelled"]
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True):
     """What ``send()`` returns. ``published``: the broker confirmed it; ``accepted``: it is in the database."""
 
     id: str

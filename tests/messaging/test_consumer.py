@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from django.db import OperationalError
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from koan_django.core import facts
 from koan_django.messaging import send_many

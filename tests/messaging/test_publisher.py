@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+import random
 import signal
+import socket
 import threading
 import time
 import warnings
@@ -305,6 +307,39 @@ def test_a_publisher_that_has_nothing_to_do_sleeps(
     monkeypatch.setattr(Publisher, "_serve", counted)
     time.sleep(1.5)
     assert turns <= 4  # one a second, to see whether the connection lives
+
+
+def test_a_message_is_one_write_and_its_confirm_one_read(
+    publisher: Publisher, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = wire.queue("good")
+    assert states(publisher, ("", good)) == ["confirmed"]
+    asked: list[str] = []
+    write, read, connection = os.write, os.read, publisher._link._polled
+
+    def counted(name: str, descriptor: int) -> None:
+        if descriptor == connection:
+            asked.append(name)
+
+    monkeypatch.setattr(os, "write", lambda to, data: (counted("write", to), write(to, data))[1])
+    monkeypatch.setattr(os, "read", lambda of, size: (counted("read", of), read(of, size))[1])
+    monkeypatch.setattr(publisher._link._transport, "write", lambda data: asked.append("asked first"))
+    assert [states(publisher, ("", good)) for _ in range(20)] == [["confirmed"]] * 20
+    assert asked == ["write", "read"] * 20
+
+
+def test_a_message_is_whole_though_the_socket_takes_a_piece_at_a_time(publisher: Publisher, wire: Wire) -> None:
+    good = wire.queue("good")
+    assert states(publisher, ("", good)) == ["confirmed"]
+    publisher._link._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    body = random.Random(1).randbytes(3_000_000)
+    large = Envelope("large", "order.placed", 1, body, {}, "order.placed.p")
+    small = message("", good, "small")
+    said = publisher.publish([small, ("", good, large, {}), small])
+    assert [outcome.state for outcome in said] == ["confirmed"] * 3
+    [_, first, second, third] = wire.take(good)
+    assert (first.properties["message_id"], third.properties["message_id"]) == ("small", "small")
+    assert second.body == body
 
 
 def test_while_the_broker_is_away_nobody_is_kept_waiting(

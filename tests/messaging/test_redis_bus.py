@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis as client
 from django.db import OperationalError
+from msgspec.structs import replace
 from redis.connection import Connection
 
 from koan_django.core import PermanentError, rotation

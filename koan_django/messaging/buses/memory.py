@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 import threading
 from collections import Counter
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from django.db import transaction
 from django.utils import timezone
+from msgspec.structs import replace
 
 from koan_django.messaging import events, handlers
 from koan_django.messaging.dead.deadletters import dead_letter

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from django.db import DatabaseError, InterfaceError
+from msgspec.structs import replace
 
 from koan_django.core.texts import counted
 from koan_django.messaging.handling.consumer import Consumer

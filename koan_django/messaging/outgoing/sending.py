@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from asgiref.sync import sync_to_async
 from django.utils import timezone
+from msgspec.structs import replace
 
 from koan_django.core.audit import touch
 from koan_django.core.context import baggage, causation, correlation, new_id, tenant, traceparent, tracestate

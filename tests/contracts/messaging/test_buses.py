@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import transaction
+from msgspec.structs import replace
 
 from koan_django.core import PermanentError, correlation, tenant
 from koan_django.inbox.models import InboxEntry

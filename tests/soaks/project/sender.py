@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import random
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import django
+from msgspec.structs import replace
 
 from .looping import RolledBack, until_stopped
 

@@ -14,7 +14,7 @@ from amqp import spec
 from amqp.serialization import dumps
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 #: Type, channel and size of a frame, before its payload; one octet ends it.
 _FRAME = Struct(">BHI").pack
@@ -24,7 +24,6 @@ _SPARE = 8
 _METHOD, _HEADER, _BODY = 1, 2, 3
 #: Class, weight and size of the body.
 _CONTENT = Struct(">HHQ").pack
-_LONG = Struct(">I").pack
 _TEXT_ITEM, _NUMBER_ITEM = Struct(">cI").pack, Struct(">ci").pack
 _LARGEST = 2**31 - 1
 _BASIC = spec.Basic.CLASS_ID
@@ -69,22 +68,26 @@ def _method(channel: int, exchange: str, routing_key: str) -> bytes:
     return b"".join((_FRAME(_METHOD, channel, len(payload)), payload, _END))
 
 
-def table(headers: Mapping[str, object]) -> bytes:
-    """Return a table; raises what py-amqp does for what cannot be in one."""
-    pieces = []
+def items(headers: Mapping[str, object], apart: Collection[str] = ()) -> bytes:
+    """Return what stands in a table, without the headers ``apart``; raises what py-amqp does for what cannot be in one.
+
+    It has no size before it: more may follow.
+    """
+    pieces: list[bytes] = []
     for name, value in headers.items():
+        if name in apart:
+            continue
         if type(value) is str:
             text = value.encode("utf-8", "surrogatepass")
-            pieces.append(_name(name) + _TEXT_ITEM(b"S", len(text)) + text)
+            pieces += (_name(name), _TEXT_ITEM(b"S", len(text)), text)
         elif type(value) is int and -_LARGEST <= value <= _LARGEST:
-            pieces.append(_name(name) + _NUMBER_ITEM(b"I", value))
+            pieces += (_name(name), _NUMBER_ITEM(b"I", value))
         elif type(value) is bool:
-            pieces.append(_name(name) + (b"t\x01" if value else b"t\x00"))
+            pieces += (_name(name), b"t\x01" if value else b"t\x00")
         else:
-            whole: bytes = dumps("F", (headers,))
-            return whole
-    items = b"".join(pieces)
-    return _LONG(len(items)) + items
+            whole: bytes = dumps("F", ({name: headers[name] for name in headers if name not in apart},))
+            return whole[4:]
+    return b"".join(pieces)
 
 
 def short(text: str) -> bytes:
@@ -93,6 +96,6 @@ def short(text: str) -> bytes:
     return octet(len(encoded)) + encoded
 
 
-#: One octet of 0 to 255, and 64 bits; both raise ``struct.error`` for what does not fit.
-octet, long_long = Struct("B").pack, Struct(">Q").pack
+#: One octet of 0 to 255, 32 and 64 bits; they raise ``struct.error`` for what does not fit.
+octet, long, long_long = Struct("B").pack, Struct(">I").pack, Struct(">Q").pack
 _name = lru_cache(maxsize=1024)(short)

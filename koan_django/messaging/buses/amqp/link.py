@@ -143,8 +143,20 @@ class Link:
         """Write whole frames."""
         view = memoryview(frames)
         for at in range(0, len(view), PIECE_BYTES):
-            self._transport.write(view[at : at + PIECE_BYTES])
+            piece = view[at : at + PIECE_BYTES]
+            written = self._write_at_once(piece)
+            if written < len(piece):
+                self._transport.write(piece[written:])
             self._connection.bytes_sent += 1  # what the heartbeats go by
+
+    def _write_at_once(self, piece: memoryview) -> int:
+        """Write as much as the system takes now. A socket with a time limit asks first whether it takes anything."""
+        if self._decrypted is not None:  # TLS has to see it first
+            return 0
+        try:
+            return os.write(self._polled, piece)
+        except OSError:  # there is no room, or the transport will say what is wrong
+            return 0
 
     def wake(self) -> None:
         """End the owner's :meth:`wait`; safe from any thread and in a signal handler."""

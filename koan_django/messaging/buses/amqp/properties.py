@@ -39,6 +39,9 @@ _MAYBE = _FLAGS["correlation_id"] | _FLAGS["timestamp"]
 _ALWAYS = sum(_FLAGS.values()) & ~_MAYBE
 _JSON = frames.short("application/json") + frames.short("utf-8")
 _PERSISTENT = frames.octet(2)
+#: Headers that are written from the fields of an envelope, and the one that a property holds as well.
+_FIELDS = frozenset({wire.VERSION, wire.ATTEMPT, ROUTING_KEY})
+_FIELDS_AND_CORRELATION = _FIELDS | {wire.CORRELATION}
 
 
 def properties_of(envelope: Envelope, extra: Mapping[str, str | bool] = NO_HEADERS, *, bare: bool = False) -> bytes:
@@ -50,21 +53,44 @@ def properties_of(envelope: Envelope, extra: Mapping[str, str | bool] = NO_HEADE
     headers: Mapping[str, Any] = envelope.headers
     if bare:
         headers = {name: value for name, value in headers.items() if name in wire.OWN and len(value.encode()) <= _BARE}
-    bookkeeping = {wire.VERSION: envelope.version, wire.ATTEMPT: envelope.attempt, ROUTING_KEY: envelope.routing_key}
-    flags, pieces = _ALWAYS, [b"", _JSON, frames.table({**headers, **bookkeeping, **extra})]
-    pieces += (_PERSISTENT, frames.octet(envelope.priority))
+    if extra:
+        headers = {**headers, **extra}
     correlation = envelope.correlation_id.encode("utf-8", "surrogatepass")
-    if len(correlation) <= _SHORT:  # the header of the same name holds it anyway
+    flags, apart, kept = _ALWAYS, _FIELDS, b""
+    if len(correlation) <= _SHORT:  # else it stays a header
         flags |= _FLAGS["correlation_id"]
-        pieces += (frames.octet(len(correlation)), correlation)
-    pieces.append(frames.short(envelope.id))
-    sent_at = envelope.sent_at
+        apart = _FIELDS_AND_CORRELATION
+        kept = frames.octet(len(correlation)) + correlation
+    table = frames.items(headers, apart)
+    table += _bookkeeping(envelope.version, envelope.attempt, envelope.routing_key)
+    time, sent_at = b"", envelope.sent_at
     if sent_at is not None and sent_at >= _EPOCH:
         flags |= _FLAGS["timestamp"]
-        pieces.append(frames.long_long(int(sent_at.timestamp())))
-    pieces.append(frames.short(envelope.alias))
-    pieces[0] = flags.to_bytes(2, "big")
-    return b"".join(pieces)
+        time = frames.long_long(int(sent_at.timestamp()))
+    return b"".join(
+        (
+            flags.to_bytes(2, "big"),
+            _JSON,
+            frames.long(len(table)),
+            table,
+            _PERSISTENT,
+            frames.octet(envelope.priority),
+            kept,
+            frames.short(envelope.id),
+            time,
+            _alias_of(envelope.alias),
+        )
+    )
+
+
+@lru_cache(maxsize=1024)
+def _bookkeeping(version: int, attempt: int, routing_key: str) -> bytes:
+    """The headers that an envelope has fields for. A first attempt is not counted: most messages have no other."""
+    counted = {wire.ATTEMPT: attempt} if attempt != 1 else {}
+    return frames.items({wire.VERSION: version, **counted, ROUTING_KEY: routing_key})
+
+
+_alias_of = lru_cache(maxsize=1024)(frames.short)
 
 
 def from_amqp(message: Any, group: str) -> Envelope:

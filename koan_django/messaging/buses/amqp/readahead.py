@@ -6,6 +6,7 @@ process a turn, and in the main process of a worker one of them always wants it.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from .arrivals import read
@@ -19,17 +20,23 @@ CHUNK = 128 * 1024
 
 
 class ReadAhead:
-    """Gives out what ``read`` returned, in pieces as small as are asked for."""
+    """Gives out what ``read`` returned, in pieces as small as are asked for.
 
-    def __init__(self, read: Callable[[int], bytes]) -> None:
+    ``plain`` is the descriptor of a socket without TLS: what has arrived is read from it without asking first whether
+    anything has, as a socket with a time limit does.
+    """
+
+    def __init__(self, read: Callable[[int], bytes], plain: int | None = None) -> None:
         self._read = read
+        self._plain = plain
         self._data = b""
         self._at = 0
 
     @classmethod
     def of(cls, connection: Any) -> ReadAhead:
         """Stand between an established connection of py-amqp and its socket."""
-        made = cls(connection.transport._quick_recv)
+        is_plain = getattr(connection.sock, "pending", None) is None
+        made = cls(connection.transport._quick_recv, connection.sock.fileno() if is_plain else None)
         connection.transport._quick_recv = made.read
         return made
 
@@ -59,4 +66,12 @@ class ReadAhead:
 
     def _fill(self) -> None:
         if self._at >= len(self._data):
-            self._data, self._at = self._read(CHUNK), 0
+            self._data, self._at = self._more(), 0
+
+    def _more(self) -> bytes:
+        if self._plain is not None:
+            try:
+                return os.read(self._plain, CHUNK)
+            except BlockingIOError:
+                pass
+        return self._read(CHUNK)
