@@ -78,15 +78,14 @@ def as_amqp(envelope: Envelope, **extra: Any) -> Message:
     """The message that an envelope travels in, as py-amqp has it."""
     correlation, sent_at = envelope.correlation_id, envelope.sent_at
     fits = len(correlation.encode("utf-8", "surrogatepass")) <= 255
-    apart = {"koan-correlation"} if fits else {}
-    headers = {name: value for name, value in {**envelope.headers, **extra}.items() if name not in apart}
     attempt = {"koan-attempt": envelope.attempt} if envelope.attempt > 1 else {}
     return Message(
         envelope.body,
         content_type="application/json",
         content_encoding="utf-8",
         application_headers={
-            **headers,
+            **envelope.headers,
+            **extra,
             "koan-version": envelope.version,
             **attempt,
             "koan-routing-key": envelope.routing_key,

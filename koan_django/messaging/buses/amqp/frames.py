@@ -14,7 +14,7 @@ from amqp import spec
 from amqp.serialization import dumps
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
 
 #: Type, channel and size of a frame, before its payload; one octet ends it.
 _FRAME = Struct(">BHI").pack
@@ -68,15 +68,10 @@ def _method(channel: int, exchange: str, routing_key: str) -> bytes:
     return b"".join((_FRAME(_METHOD, channel, len(payload)), payload, _END))
 
 
-def items(headers: Mapping[str, object], apart: Collection[str] = ()) -> bytes:
-    """Return what stands in a table, without the headers ``apart``; raises what py-amqp does for what cannot be in one.
-
-    It has no size before it: more may follow.
-    """
+def items(headers: Mapping[str, object]) -> bytes:
+    """Return what stands in a table, without its size; raises what py-amqp does for what cannot be in one."""
     pieces: list[bytes] = []
     for name, value in headers.items():
-        if name in apart:
-            continue
         if type(value) is str:
             text = value.encode("utf-8", "surrogatepass")
             pieces += (_name(name), _TEXT_ITEM(b"S", len(text)), text)
@@ -85,7 +80,7 @@ def items(headers: Mapping[str, object], apart: Collection[str] = ()) -> bytes:
         elif type(value) is bool:
             pieces += (_name(name), b"t\x01" if value else b"t\x00")
         else:
-            whole: bytes = dumps("F", ({name: headers[name] for name in headers if name not in apart},))
+            whole: bytes = dumps("F", (headers,))
             return whole[4:]
     return b"".join(pieces)
 

@@ -39,9 +39,8 @@ _MAYBE = _FLAGS["correlation_id"] | _FLAGS["timestamp"]
 _ALWAYS = sum(_FLAGS.values()) & ~_MAYBE
 _JSON = frames.short("application/json") + frames.short("utf-8")
 _PERSISTENT = frames.octet(2)
-#: Headers that are written from the fields of an envelope, and the one that a property holds as well.
+#: Headers that are written from the fields of an envelope.
 _FIELDS = frozenset({wire.VERSION, wire.ATTEMPT, ROUTING_KEY})
-_FIELDS_AND_CORRELATION = _FIELDS | {wire.CORRELATION}
 
 
 def properties_of(envelope: Envelope, extra: Mapping[str, str | bool] = NO_HEADERS, *, bare: bool = False) -> bytes:
@@ -53,16 +52,14 @@ def properties_of(envelope: Envelope, extra: Mapping[str, str | bool] = NO_HEADE
     headers: Mapping[str, Any] = envelope.headers
     if bare:
         headers = {name: value for name, value in headers.items() if name in wire.OWN and len(value.encode()) <= _BARE}
-    if extra:
-        headers = {**headers, **extra}
+    if extra or not _FIELDS.isdisjoint(headers):
+        headers = {name: value for name, value in {**headers, **extra}.items() if name not in _FIELDS}
     correlation = envelope.correlation_id.encode("utf-8", "surrogatepass")
-    flags, apart, kept = _ALWAYS, _FIELDS, b""
-    if len(correlation) <= _SHORT:  # else it stays a header
+    flags, kept = _ALWAYS, b""
+    if len(correlation) <= _SHORT:  # the header of the same name holds it anyway
         flags |= _FLAGS["correlation_id"]
-        apart = _FIELDS_AND_CORRELATION
         kept = frames.octet(len(correlation)) + correlation
-    table = frames.items(headers, apart)
-    table += _bookkeeping(envelope.version, envelope.attempt, envelope.routing_key)
+    table = frames.items(headers) + _bookkeeping(envelope.version, envelope.attempt, envelope.routing_key)
     time, sent_at = b"", envelope.sent_at
     if sent_at is not None and sent_at >= _EPOCH:
         flags |= _FLAGS["timestamp"]
