@@ -29,7 +29,7 @@ DEPTH = 64
 def variants(asset: A) -> dict[str, A]:
     """Return the variants of ``asset`` by recipe; of several versions the current one, else the newest."""
     found: dict[str, A] = {}
-    rows: list[A] = sorted(asset.derivatives.all(), key=lambda row: row.pk)  # type: ignore[attr-defined]
+    rows: list[A] = sorted(asset.derivatives.all(), key=lambda row: row.pk)  # type: ignore[attr-defined]  # of concrete models
     for row in rows:
         known = found.get(row.relationship)
         if known is None or known.derivation_key != current_key(asset, row.relationship):
@@ -76,7 +76,7 @@ def aliases() -> list[str]:
 
 def ancestors(asset: A) -> list[A]:
     """Return what ``asset`` was made from, nearest first."""
-    if asset.source_id is None:  # type: ignore[attr-defined]
+    if asset.source_id is None:  # type: ignore[attr-defined]  # made by the foreign key
         return []
     model, using = type(asset), alias_of(asset)
     names = _names(asset, using)
@@ -87,7 +87,7 @@ def ancestors(asset: A) -> list[A]:
         "SELECT pk FROM up ORDER BY depth"
     ).format(**names)
     with connections[using].cursor() as cursor:
-        cursor.execute(sql, [asset.source_id, DEPTH])  # type: ignore[attr-defined]
+        cursor.execute(sql, [asset.source_id, DEPTH])  # type: ignore[attr-defined]  # as above
         keys = list(dict.fromkeys(row[0] for row in cursor.fetchall()))
     rows = model._base_manager.using(using).in_bulk(keys)
     return [rows[key] for key in keys if key in rows and key != asset.pk]
@@ -102,7 +102,7 @@ def descendants(asset: A) -> QuerySet[A]:
         "SELECT t.{pk} FROM {table} t JOIN down ON t.{source} = down.pk) "
         "SELECT pk FROM down"
     ).format(**names)
-    rows: QuerySet[A] = type(asset)._default_manager.using(alias_of(asset))  # type: ignore[assignment]
+    rows: QuerySet[A] = type(asset)._default_manager.using(alias_of(asset))  # type: ignore[assignment]  # of its own class
     return rows.filter(pk__in=RawSQL(sql, [asset.pk])).exclude(pk=asset.pk)  # noqa: S611  # as above
 
 

@@ -32,7 +32,7 @@ class Content(_File):
 
     def __init__(self, stream: Readable, name: str = "", content_type: str = "") -> None:
         own = getattr(stream, "name", "")  # the number of a descriptor, for some temporary files
-        super().__init__(stream, name=display(name or (own if isinstance(own, str) else "")))  # type: ignore[arg-type]
+        super().__init__(stream, name=display(name or (own if isinstance(own, str) else "")))  # type: ignore[arg-type]  # it reads only
         self.content_type = content_type or type_of(stream, self.name or "")
 
 

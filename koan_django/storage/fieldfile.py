@@ -89,7 +89,7 @@ class StoredFieldFile(FieldFile):
         if save:
             self.instance.save()
 
-    delete.alters_data = True  # type: ignore[attr-defined]
+    delete.alters_data = True  # type: ignore[attr-defined]  # what Django's templates ask a function
 
     @property
     def size(self) -> int:

@@ -28,7 +28,7 @@ class SealedFilter(admin.SimpleListFilter):
     title = _("sealed")
     parameter_name = "sealed"
 
-    def lookups(self, request: HttpRequest, model_admin: object) -> list[tuple[str, object]]:  # type: ignore[override]
+    def lookups(self, request: HttpRequest, model_admin: object) -> list[tuple[str, object]]:  # type: ignore[override]  # of any admin
         return [("yes", _("Yes")), ("no", _("No, not yet"))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEvent]) -> QuerySet[AuditEvent]:

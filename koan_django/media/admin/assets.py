@@ -39,8 +39,8 @@ class MediaAssetAdmin(Styled, StoredFileAdmin[M]):
         "created_at",
     )
     list_display_links = ("__str__",)
-    list_filter = ("relationship", "format", "profile")  # type: ignore[assignment]
-    readonly_fields = (  # type: ignore[assignment]
+    list_filter = ("relationship", "format", "profile")  # type: ignore[assignment]  # the base has a shorter tuple
+    readonly_fields = (  # type: ignore[assignment]  # as above
         "shown_preview",
         *StoredFileAdmin.readonly_fields,
         "shown_pixels",

@@ -76,6 +76,7 @@ def _opened() -> list[str]:
     return [
         each.alias
         for each in connections.all(initialized_only=True)
+        # Django marks so what a TestCase has opened; the stubs do not know of it.
         if each.in_atomic_block and not all(block._from_testcase for block in each.atomic_blocks)  # type: ignore[attr-defined]
     ]
 
