@@ -41,6 +41,17 @@ OWN = frozenset(
 )
 
 
+def time_in(header: str | None) -> datetime | None:
+    """Return the time in a header; what a stranger wrote without a zone says nothing."""
+    if header is None:
+        return None
+    try:
+        found = datetime.fromisoformat(header)
+    except ValueError:
+        return None
+    return found if found.tzinfo else None
+
+
 class Envelope(msgspec.Struct, frozen=True):
     """One message as it travels: what a handler of a pattern receives, and what buses carry.
 
@@ -94,23 +105,12 @@ class Envelope(msgspec.Struct, frozen=True):
     @property
     def sent_at(self) -> datetime | None:
         """When it was sent, by the sender's clock."""
-        return self._time(SENT_AT)
+        return time_in(self.headers.get(SENT_AT))
 
     @property
     def due_at(self) -> datetime | None:
         """From when on it might be handled: when its delay was over, else when it was sent."""
-        return self._time(NOT_BEFORE) or self.sent_at
-
-    def _time(self, header: str) -> datetime | None:
-        """Read a time; what a stranger wrote without a zone says nothing."""
-        text = self.headers.get(header)
-        if text is None:
-            return None
-        try:
-            found = datetime.fromisoformat(text)
-        except ValueError:
-            return None
-        return found if found.tzinfo else None
+        return time_in(self.headers.get(NOT_BEFORE)) or self.sent_at
 
     def context(self) -> dict[str, str]:
         """The context in which its handler runs: its own story, caused by itself."""

@@ -144,6 +144,25 @@ def test_a_message_without_a_story_begins_one() -> None:
     assert QueuedDelivery.objects.get().envelope().correlation_id == receipt.id
 
 
+def test_what_is_sent_together_has_one_time_and_context_and_a_story_each_where_there_is_none() -> None:
+    with listening("#", group="g"):
+        with tenant.use("acme"):
+            alone = send_many([OrderPlaced(1), StockMoved("sku-1", 2), OrderPaid(5)])
+        with correlation.use("story"):
+            told = send_many([OrderPlaced(2), OrderPlaced(3)])
+    found = {row.message_id: row.envelope() for row in QueuedDelivery.objects.all()}
+    first, second = ([found[receipt.id] for receipt in receipts] for receipts in (alone, told))
+    assert [each.correlation_id for each in first] == [receipt.id for receipt in alone]
+    assert [each.correlation_id for each in second] == ["story", "story"]
+    assert [each.tenant for each in first + second] == ["acme"] * 3 + [""] * 2
+    assert [each.partition_key for each in first] == [None, "sku-1", None]
+    assert [each.idempotency_key for each in first] == [first[0].id, first[1].id, "5"]
+    assert [len({each.sent_at for each in together}) for together in (first, second)] == [1, 1]
+    assert first[0].sent_at is not None
+    assert second[0].sent_at is not None
+    assert first[0].sent_at < second[0].sent_at
+
+
 @pytest.mark.parametrize("label", ["x" * 40_000, "a\x00b"])
 def test_a_key_that_cannot_travel_is_the_senders_error(label: str) -> None:
     with listening(Labelled, group="g"), pytest.raises(ValueError, match="of this Labelled cannot travel"):

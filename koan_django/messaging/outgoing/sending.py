@@ -25,7 +25,7 @@ from . import databases
 from .watching import Sent, tell, watchers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from koan_django.messaging.buses.base import Due
     from koan_django.messaging.messages import Message
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 HEADER_BYTES = 32_768
 #: What travels of the context, and in which header.
 _OF_CONTEXT = (
+    (wire.CORRELATION, correlation),
     (wire.CAUSATION, causation),
     (wire.TENANT, tenant),
     (wire.TRACEPARENT, traceparent),
@@ -109,9 +110,10 @@ def send_many(
     using = databases.choose(using)
     given = list(messages)
     by_bus: dict[str, list[tuple[int, Envelope]]] = {}
+    context = _circumstances()
     for index, message in enumerate(given):
         alias = _bus_of(message, bus)
-        envelope = _timed(wrap(message, alias, group=group, priority=priority), due)
+        envelope = _timed(wrap(message, alias, group=group, priority=priority, circumstances=context), due)
         by_bus.setdefault(alias, []).append((index, envelope))
     receipts: dict[int, Receipt] = {}
     for alias, numbered in by_bus.items():
@@ -143,8 +145,12 @@ def wrap(
     priority: int = 0,
     identifier: str = "",
     correlation_id: str = "",
+    circumstances: Mapping[str, str] | None = None,
 ) -> Envelope:
-    """Return ``message`` as it travels on ``bus``; without ``identifier`` it gets a new id."""
+    """Return ``message`` as it travels on ``bus``; without ``identifier`` it gets a new id.
+
+    What is sent together has the ``circumstances`` of all of it, else they are those of now.
+    """
     meta = type(message)._meta
     body = encode(message)
     key = meta.partition_key(message)
@@ -157,7 +163,11 @@ def wrap(
         )
     partition = None if key is None else partition_of(key, chosen.partitions)
     identifier = identifier or new_id()
-    headers = _headers(message, meta, correlation_id or correlation.current() or identifier, key)
+    headers = _headers(message, meta, _circumstances() if circumstances is None else circumstances, key)
+    if correlation_id:
+        headers[wire.CORRELATION] = correlation_id
+    else:
+        headers.setdefault(wire.CORRELATION, identifier)
     if chosen.cloudevents:
         headers |= cloudevents.attributes(identifier, meta.alias, headers)
     return Envelope(
@@ -172,17 +182,23 @@ def wrap(
     )
 
 
-def _headers(message: Message, meta: MessageOptions, correlation_id: str, key: str | None) -> dict[str, str]:
-    """Return the headers of ``message``. Its own come first, and none of them has a name of ours."""
-    headers = meta.headers(message) if meta.header_fields else {}
-    headers[wire.SENT_AT] = timezone.now().isoformat()
-    headers[wire.CORRELATION] = correlation_id
+def _circumstances() -> dict[str, str]:
+    """Return the headers that say when and in which context something is sent."""
+    headers = {wire.SENT_AT: timezone.now().isoformat()}
     for name, value in _OF_CONTEXT:
         found = value.current()
         if found is not None:
             headers[name] = found
     if options().propagate_baggage and (carried := baggage.current()) is not None:
         headers[wire.BAGGAGE] = carried
+    return headers
+
+
+def _headers(
+    message: Message, meta: MessageOptions, circumstances: Mapping[str, str], key: str | None
+) -> dict[str, str]:
+    """Return the headers of ``message``. Its own come first, and none of them has a name of ours."""
+    headers = {**meta.headers(message), **circumstances} if meta.header_fields else {**circumstances}
     if (identity := meta.idempotency_key(message)) is not None:
         headers[wire.IDEMPOTENCY_KEY] = identity
     if key is not None:

@@ -13,7 +13,7 @@ from koan_django.core.texts import clean
 from koan_django.messaging import cloudevents
 from koan_django.messaging import envelope as wire
 from koan_django.messaging.cleaning import clean_header, identifier, whole
-from koan_django.messaging.envelope import Envelope
+from koan_django.messaging.envelope import Envelope, time_in
 
 from . import frames
 from .topology import DELAY
@@ -60,10 +60,9 @@ def properties_of(envelope: Envelope, extra: Mapping[str, str | bool] = NO_HEADE
         flags |= _FLAGS["correlation_id"]
         kept = frames.octet(len(correlation)) + correlation
     table = frames.items(headers) + _bookkeeping(envelope.version, envelope.attempt, envelope.routing_key)
-    time, sent_at = b"", envelope.sent_at
-    if sent_at is not None and sent_at >= _EPOCH:
+    time = _timestamp(envelope.headers.get(wire.SENT_AT))
+    if time:
         flags |= _FLAGS["timestamp"]
-        time = frames.long_long(int(sent_at.timestamp()))
     return b"".join(
         (
             flags.to_bytes(2, "big"),
@@ -85,6 +84,13 @@ def _bookkeeping(version: int, attempt: int, routing_key: str) -> bytes:
     """The headers that an envelope has fields for. A first attempt is not counted: most messages have no other."""
     counted = {wire.ATTEMPT: attempt} if attempt != 1 else {}
     return frames.items({wire.VERSION: version, **counted, ROUTING_KEY: routing_key})
+
+
+@lru_cache(maxsize=64)
+def _timestamp(sent_at: str | None) -> bytes:
+    """What is sent together was sent at the same time. What nobody can read, or is before 1970, is left out."""
+    found = time_in(sent_at)
+    return b"" if found is None or found < _EPOCH else frames.long_long(int(found.timestamp()))
 
 
 _alias_of = lru_cache(maxsize=1024)(frames.short)
