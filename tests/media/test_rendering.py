@@ -150,6 +150,11 @@ def test_a_profile_is_converted_and_dropped():
     assert upright(one(wrong_space, recipe("space").encode("png")))
     garbage = pictures.saved(pictures.quadrants(), "PNG", icc_profile=b"no profile at all")
     assert upright(one(garbage, recipe("garbage").encode("png")))
+    nameless = bytearray(pictures.srgb())
+    assert nameless[16:20] == b"RGB "  # ICC.1:2022, 7.2: the header of a profile
+    nameless[16] = 0x80
+    unreadable = pictures.saved(pictures.quadrants(), "PNG", icc_profile=bytes(nameless))
+    assert upright(one(unreadable, recipe("nameless").encode("png")))
     same = pictures.saved(pictures.quadrants(), "PNG", icc_profile=pictures.srgb())
     assert upright(one(same, recipe("same").encode("png")))
 

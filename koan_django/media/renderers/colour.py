@@ -34,10 +34,9 @@ def plain(image: Picture) -> Picture:
 
 def to_srgb(image: Picture, profile: bytes | None) -> Picture:
     """Return ``image`` (L, RGB, RGBA or CMYK) in sRGB. A profile that does not fit or cannot be read is ignored."""
-    if profile:
-        source = _profile(profile)
-        space = source.profile.xcolor_space if source is not None else ""
-        if source is not None and image.mode in _PROFILE_MODES.get(space, ()):
+    if profile and (found := _profile(profile)) is not None:
+        source, space = found
+        if image.mode in _PROFILE_MODES.get(space, ()):
             converted = _converted(image, source, "RGBA" if image.mode == "RGBA" else "RGB")
             if converted is not None:
                 return converted
@@ -82,9 +81,11 @@ def _converted(image: Picture, source: Any, mode: str) -> Picture | None:
         return None
 
 
-def _profile(data: bytes) -> ImageCms.ImageCmsProfile | None:
+def _profile(data: bytes) -> tuple[ImageCms.ImageCmsProfile, str] | None:
+    """The profile and its colour space, whose name is no text where the profile is damaged."""
     try:
-        return ImageCms.ImageCmsProfile(io.BytesIO(data))
+        found = ImageCms.ImageCmsProfile(io.BytesIO(data))
+        return found, found.profile.xcolor_space
     except (OSError, TypeError, ValueError):
         return None
 
