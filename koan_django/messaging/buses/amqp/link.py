@@ -151,10 +151,11 @@ class Link:
 
     def _write_at_once(self, piece: memoryview) -> int:
         """Write as much as the system takes now. A socket with a time limit asks first whether it takes anything."""
-        if self._decrypted is not None:  # TLS has to see it first
+        if self._socket is None or self._decrypted is not None:  # TLS has to see it first
             return 0
         try:
-            return os.write(self._polled, piece)
+            # Asked for each time: the number of a socket that py-amqp has closed may be another file's by now.
+            return os.write(self._socket.fileno(), piece)
         except OSError:  # there is no room, or the transport will say what is wrong
             return 0
 

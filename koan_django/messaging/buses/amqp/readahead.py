@@ -22,11 +22,11 @@ CHUNK = 128 * 1024
 class ReadAhead:
     """Gives out what ``read`` returned, in pieces as small as are asked for.
 
-    ``plain`` is the descriptor of a socket without TLS: what has arrived is read from it without asking first whether
+    ``plain`` is a socket without TLS: what has arrived is read from it without asking first whether
     anything has, as a socket with a time limit does.
     """
 
-    def __init__(self, read: Callable[[int], bytes], plain: int | None = None) -> None:
+    def __init__(self, read: Callable[[int], bytes], plain: Any = None) -> None:
         self._read = read
         self._plain = plain
         self._data = b""
@@ -36,7 +36,7 @@ class ReadAhead:
     def of(cls, connection: Any) -> ReadAhead:
         """Stand between an established connection of py-amqp and its socket."""
         is_plain = getattr(connection.sock, "pending", None) is None
-        made = cls(connection.transport._quick_recv, connection.sock.fileno() if is_plain else None)
+        made = cls(connection.transport._quick_recv, connection.sock if is_plain else None)
         connection.transport._quick_recv = made.read
         return made
 
@@ -71,7 +71,8 @@ class ReadAhead:
     def _more(self) -> bytes:
         if self._plain is not None:
             try:
-                return os.read(self._plain, CHUNK)
+                # Asked for each time: the number of a closed socket may be another file's by now.
+                return os.read(self._plain.fileno(), CHUNK)
             except BlockingIOError:
                 pass
         return self._read(CHUNK)
