@@ -84,8 +84,8 @@ class DerivationQuerySet(LeasedQuerySet["Derivation"]):
         """Note the beginning of an attempt; one of a row that was ready, and whose variant is gone, counts anew."""
         again = Case(When(state="ready", then=Value(1)), default=F("attempts") + 1)
         return self.update(
+            attempts=again,  # the first: to MySQL and MariaDB an expression tells what those before it have written
             state="rendering",
-            attempts=again,
             not_before=None,
             started_at=Now(),
             finished_at=None,

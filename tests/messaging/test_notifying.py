@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from koan_django.messaging.outgoing import notifying
 from koan_django.messaging.outgoing.listening import Listener
 from tests.messaging.conftest import UseBus, running
 from tests.messaging.shop import OrderPlaced, listening
+from tests.services.pgbouncer import PgBouncer
 from tests.services.postgres import Postgres
 from tests.services.rabbitmq import Vhost
 from tests.services.waiting import wait_until
@@ -222,20 +222,12 @@ class TestListener:
             finally:
                 admin.execute(f'DROP ROLE "{name}"')
 
-    def test_where_no_notification_arrives_it_says_so_and_hears_nothing(
-        self, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.services("pgbouncer")
+    def test_behind_a_pooler_it_says_so_and_hears_nothing(
+        self, pgbouncer: PgBouncer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """As behind a pooler that hands out connections by transaction: one end listens, the other tells elsewhere."""
         monkeypatch.setattr(listening_module, "ECHO_SECONDS", 0.5)
-        with postgres.database() as elsewhere:
-            places, connect = iter([postgres.dsn, elsewhere]), psycopg.connect
-
-            def pooled(*given: Any, **named: Any) -> Any:
-                is_listener = threading.current_thread().name == "koan-listener"
-                return connect(next(places), autocommit=True) if is_listener else connect(*given, **named)
-
-            monkeypatch.setattr(psycopg, "connect", pooled)
-            with self.listener(postgres.dsn, lambda: None) as listener:
-                wait_until(lambda: listener.error, 30, "the silence to be noticed")
-                assert "do not arrive" in listener.error
-                assert not listener.hears(CHANNEL)
+        with pgbouncer.database() as dsn, self.listener(dsn, lambda: None) as listener:
+            wait_until(lambda: listener.error, 30, "the silence to be noticed")
+            assert "do not arrive" in listener.error
+            assert not listener.hears(CHANNEL)

@@ -12,6 +12,7 @@ from . import waiting
 from .chromium import Chromium
 from .mariadb import MariaDB
 from .plugin import STARTED, evidence
+from .pgbouncer import PgBouncer
 from .postgres import Postgres
 from .process import Process
 from .rabbitmq import RabbitMQ, Vhost
@@ -78,6 +79,12 @@ def postgres_database(postgres: Postgres) -> Iterator[str]:
     """The URL of an empty PostgreSQL database for this test alone."""
     with postgres.database() as dsn:
         yield dsn
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(pytestconfig: pytest.Config) -> Iterator[PgBouncer]:
+    """A PostgreSQL behind a pooler that hands out connections by transaction: ``dsn``, ``with pgbouncer.database()``."""
+    yield from _serve(pytestconfig, PgBouncer())
 
 
 @pytest.fixture(scope="session")

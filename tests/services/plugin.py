@@ -1,8 +1,8 @@
 """The pytest side: which tests need which servers, and what to show when something goes wrong.
 
-A test that uses the fixture ``rabbitmq``, ``postgres``, ``mariadb``, ``redis`` or ``chromium``, straight or by way of
-another, is marked ``services``. One that asks for them later (``request.getfixturevalue``) names them itself:
-``@pytest.mark.services("rabbitmq")``.
+A test that uses the fixture ``rabbitmq``, ``postgres``, ``pgbouncer``, ``mariadb``, ``redis`` or ``chromium``, straight
+or by way of another, is marked ``services``. One that asks for them later (``request.getfixturevalue``) names them
+itself: ``@pytest.mark.services("rabbitmq")``.
 """
 
 from __future__ import annotations

@@ -58,8 +58,13 @@ class Requirement(ABC):
 
 
 def first(*candidates: str | Path | None) -> Path | None:
-    """Return the first candidate that is an executable file. A bare name is looked for on ``PATH``."""
-    for candidate in candidates:
+    """Return the first candidate that is an executable file. A bare name is looked for on ``PATH``.
+
+    The folder ``KOAN_TEST_PROGRAMS`` comes before all of them: it has servers of another version, by their usual names.
+    """
+    chosen = os.environ.get("KOAN_TEST_PROGRAMS")
+    named = [Path(chosen, Path(candidate).name) for candidate in candidates if candidate] if chosen else []
+    for candidate in (*named, *candidates):
         found = shutil.which(str(candidate)) if candidate else None
         if found:
             return Path(found)
