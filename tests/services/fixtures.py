@@ -11,8 +11,8 @@ import pytest
 from . import waiting
 from .chromium import Chromium
 from .mariadb import MariaDB
-from .plugin import STARTED, evidence
 from .pgbouncer import PgBouncer
+from .plugin import STARTED, evidence
 from .postgres import Postgres
 from .process import Process
 from .rabbitmq import RabbitMQ, Vhost
@@ -83,7 +83,7 @@ def postgres_database(postgres: Postgres) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def pgbouncer(pytestconfig: pytest.Config) -> Iterator[PgBouncer]:
-    """A PostgreSQL behind a pooler that hands out connections by transaction: ``dsn``, ``with pgbouncer.database()``."""
+    """A PostgreSQL behind a pooler that hands out connections by transaction: ``dsn`` and ``database()``."""
     yield from _serve(pytestconfig, PgBouncer())
 
 
