@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from contextlib import nullcontext
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from django.db import connections, models, transaction
@@ -16,6 +16,8 @@ from django.db.models.constants import OnConflict
 from django.db.models.expressions import RawSQL
 from django.db.models.fields import NOT_PROVIDED
 from django.db.models.sql import InsertQuery
+
+from . import libpq
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -50,8 +52,11 @@ def insert(
     prepared = [_prepared(field, value, connection) for field, value in zip(fields, values.values(), strict=True)]
     if notify:
         statement, prepared = f"{statement} RETURNING pg_notify(%s, '')", [*prepared, notify]
+    written = libpq.execute(connection, statement, prepared) if connection.vendor == "postgresql" else None
+    if written is not None:
+        return bool(written)
     with connection.cursor() as cursor:
-        _execute(connection, cursor, statement, prepared)
+        cursor.execute(statement, prepared)
         return bool(cursor.rowcount)
 
 
@@ -81,7 +86,7 @@ def insert_all(
         for statement, prepared in statements:
             if returning:
                 statement = f"{statement} RETURNING {connection.ops.quote_name(returning)}"
-            _execute(connection, cursor, statement, prepared)
+            cursor.execute(statement, prepared)
             found += [value for (value,) in cursor.fetchall()] if returning else []
     return found
 
@@ -127,52 +132,6 @@ def _counted(
 def _prepared(field: tuple[Field, bool], value: Any, connection: Any) -> Any:
     """What preparing would do to a text is nothing."""
     return value if field[1] and type(value) is str else field[0].get_db_prep_save(value, connection=connection)
-
-
-def _execute(connection: Any, cursor: Any, statement: str, prepared: Sequence[Any]) -> None:
-    if connection.vendor != "postgresql" or not _may_begin(connection, cursor):
-        cursor.execute(statement, prepared)
-        return
-    raw = connection.connection
-    # It refuses to change in a transaction what is changed back here, which tells it not to begin one by itself.
-    raw._autocommit = True
-    try:
-        cursor.execute(f"BEGIN; {statement}", prepared)
-    finally:
-        raw._autocommit = False
-    cursor.nextset()
-
-
-def _may_begin(connection: Any, cursor: Any) -> bool:
-    """Whether the statement is the first of an ``atomic()`` block of PostgreSQL, and its BEGIN may travel with it.
-
-    psycopg sends that by itself and waits for the answer, which takes half as long as the statement.
-    """
-    if not (connection.in_atomic_block and connection.commit_on_exit):
-        return False
-    found, raw = _psycopg(), connection.connection
-    # Only a cursor that puts the values in takes two statements at once.
-    return (
-        found is not None
-        and isinstance(cursor.cursor, found[0])
-        and raw.pgconn.transaction_status == found[1]
-        and getattr(raw, "_autocommit", None) is False
-        # What psycopg would say in its own BEGIN.
-        and raw.isolation_level is raw.read_only is raw.deferrable is None
-    )
-
-
-@cache
-def _psycopg() -> tuple[type, int] | None:
-    """What is asked of psycopg 3: its cursor, and the state of a connection in no transaction."""
-    from django.db.backends.postgresql.psycopg_any import is_psycopg3
-
-    if not is_psycopg3:
-        return None
-    from psycopg import ClientCursor
-    from psycopg.pq import TransactionStatus
-
-    return ClientCursor, TransactionStatus.IDLE
 
 
 @lru_cache(maxsize=1024)

@@ -75,7 +75,7 @@ def test_a_message_leaves_after_its_commit_without_a_relay_and_without_work_for_
         receipt = OrderPlaced(1).send_to("billing")
         assert receipt.state == "accepted"
         assert OutboxMessage.objects.get().state == "handed"
-    assert [query["sql"].removeprefix("BEGIN; ").split()[0] for query in queries][:2] == ["INSERT", "INSERT"]
+    assert [query["sql"].split()[0] for query in queries][:2] == ["INSERT", "INSERT"]
     wait_until(is_empty, 20, "the message to be published and deleted")
     assert numbers_in(wire, queue) == [1]
     assert written

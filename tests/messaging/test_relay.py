@@ -514,7 +514,7 @@ def test_a_send_in_a_transaction_is_two_queries_and_no_word_to_the_broker(use_bu
     bus = use_bus(vhost.url)
     with listening(OrderPlaced, group="billing"), transaction.atomic(), CaptureQueriesContext(connection) as queries:
         OrderPlaced(1).send()
-    assert [query["sql"].removeprefix("BEGIN; ").split()[0] for query in queries] == [
+    assert [query["sql"].split()[0] for query in queries] == [
         "INSERT",
         "INSERT",
     ]  # the message and its event
