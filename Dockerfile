@@ -16,7 +16,8 @@ RUN python -m venv /venv \
     && /venv/bin/pip install --no-cache-dir ".[messaging,redis,prometheus]" "gunicorn>=23.0"
 
 FROM python:3.13-slim-bookworm AS inbox
-RUN useradd --system --uid 10001 --user-group app
+# With a home: gunicorn keeps a socket there.
+RUN useradd --system --uid 10001 --user-group --create-home app
 COPY --from=build-inbox /venv /venv
 WORKDIR /app
 COPY sampleproject sampleproject

@@ -31,8 +31,10 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "koan_django.core.middleware.ContextMiddleware",
 ]
-# Django wants one; everything that processes tell each other is in Redis.
-DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+# What a process knows of itself, in a file of its own; everything that processes tell each other is in Redis.
+DATABASES = {
+    "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ.get("INBOX_TABLES", ":memory:")},
+}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 _REDIS_URL = os.environ.get("INBOX_REDIS_URL", "redis://127.0.0.1:6379/0")
 CACHES = {

@@ -109,6 +109,23 @@ def test_it_serves_is_healthy_tells_metrics_and_ends_in_order(service: Service) 
     assert TOKEN not in service.process.output
 
 
+def test_all_of_it_is_healthy_and_has_nothing_to_log(
+    redis: Redis, process: StartProcess, tmp_path: Path, vhost: Vhost
+) -> None:
+    port = free_port()
+    more = {"INBOX_BUS_URL": vhost.url, "INBOX_DISCOVERY_KEY": "k" * 32, "INBOX_URL": f"http://127.0.0.1:{port}"}
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    service = started(redis.url, process, tmp_path, port, TMPDIR=str(folder), **more)
+    wait_until(lambda: service.ask("/health")[1] == '{"status": "healthy"}', 30, "all of it to be healthy")
+    assert service.ask("/health")[0] == 200
+    assert service.ask("/metrics")[0] == 200
+    assert list(folder.glob("koan-inbox-*"))
+    assert service.process.stop(signal.SIGTERM) == 0
+    assert not list(folder.glob("koan-inbox-*"))
+    assert not re.search("WARNING|ERROR|Traceback", service.process.output), service.process.output
+
+
 @pytest.mark.django_db(transaction=True)
 def test_another_project_claims_by_it(service: Service) -> None:
     options = {"URL": service.url, "TOKEN": TOKEN}
