@@ -35,7 +35,7 @@ log_pooler_errors = 1
 
 
 class PgBouncer(DatabaseServer):
-    """A pooler with a PostgreSQL of its own behind it. Statements beside the tests go to that one directly."""
+    """A pooler with a PostgreSQL of its own behind it."""
 
     title = "PgBouncer"
     name = "pgbouncer"
@@ -90,4 +90,7 @@ class PgBouncer(DatabaseServer):
         process.stop(signal.SIGTERM)  # at once, with whoever is connected
 
     def _execute(self, statement: str) -> None:
-        self.behind._execute(statement)
+        import psycopg
+
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            connection.execute(statement.encode())

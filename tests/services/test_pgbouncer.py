@@ -17,5 +17,5 @@ def test_a_database_is_gone_afterwards(pgbouncer: PgBouncer) -> None:
     with pgbouncer.database() as dsn, psycopg.connect(dsn) as connection:
         connection.execute("SELECT 1")
     found = f"SELECT count(*) FROM pg_database WHERE datname = '{dsn.rpartition('/')[2]}'"
-    with psycopg.connect(pgbouncer.behind.dsn) as behind:
+    with psycopg.connect(pgbouncer.dsn) as behind:
         assert behind.execute(found).fetchone() == (0,)
