@@ -27,6 +27,16 @@ def keep_usable() -> None:
             connection.errors_occurred = False
 
 
+def open_transactions() -> list[str]:
+    """Return the databases in which this thread has a transaction open, without those of Django's test cases."""
+    return [
+        each.alias
+        for each in connections.all(initialized_only=True)
+        # Django marks so what a TestCase has opened; the stubs do not know of it.
+        if each.in_atomic_block and not all(block._from_testcase for block in each.atomic_blocks)  # type: ignore[attr-defined]
+    ]
+
+
 def renew() -> None:
     """Give this thread fresh connections after an exception that came out of a signal.
 

@@ -10,13 +10,16 @@ pooler it is not, whose connection is another's in the next transaction.
 
 from __future__ import annotations
 
+import inspect
 import math
 import weakref
 from datetime import datetime
 from functools import cache, lru_cache
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import django
 from django.db import OperationalError
 from django.db.backends import utils
 
@@ -25,6 +28,11 @@ if TYPE_CHECKING:
 
 #: How often a connection runs a statement before it is prepared, and how many it keeps at most.
 USES, MOST = 5, 50
+#: What makes a cursor, of the class of a connection, and what runs a statement, of Django's cursors.
+_MAKING = ("cursor", "_cursor", "create_cursor", "_prepare_cursor", "make_cursor")
+_USING = ("execute", "_execute", "_execute_with_wrappers")
+_OWN = frozenset(_MAKING)
+_DJANGO = str(Path(django.__file__).parent)
 
 
 class _Driver(NamedTuple):
@@ -42,6 +50,7 @@ class _Driver(NamedTuple):
     execute: Callable[[Any], Any]
     error: Callable[[Any], Exception]
     unknown_name: type[Exception]
+    mistakes: tuple[type[Exception], ...]
 
 
 def execute(connection: Any, statement: str, values: Sequence[Any]) -> int | None:
@@ -50,7 +59,7 @@ def execute(connection: Any, statement: str, values: Sequence[Any]) -> int | Non
     As the first statement of an ``atomic()`` block it takes the BEGIN along. Raises what Django's cursor would.
     """
     driver = _driver()
-    if driver is None or connection.queries_logged or connection.execute_wrappers or "cursor" in vars(connection):
+    if driver is None or connection.queries_logged or connection.execute_wrappers or not _is_plain(connection):
         return None
     connection.close_if_health_check_failed()
     connection.ensure_connection()
@@ -62,15 +71,20 @@ def execute(connection: Any, statement: str, values: Sequence[Any]) -> int | Non
     if begin is None or literals is None:
         return None
     with connection.wrap_database_errors, raw.lock:
-        statements = _statements_of(raw)
+        statements = _statements_of(connection, raw)
+        is_first = raw.pgconn.transaction_status == driver.idle
         try:
             result = _run(raw, begin + statements.text(raw, statement, driver) % literals, driver)
         except driver.unknown_name as error:  # somebody has had the connection forget what was prepared
             statements.give_up()
-            if not begin:  # Django would say that the program is wrong, which no repetition mends
+            if not is_first:  # Django would say that the program is wrong, which no repetition mends
                 raise OperationalError(str(error)) from error
-            _run(raw, b"ROLLBACK", driver)
+            if begin:
+                _run(raw, b"ROLLBACK", driver)
             result = _run(raw, begin + _plain(statement) % literals, driver)
+        except driver.mistakes:  # what is prepared may know a column by the type that it had
+            statements.forget(statement)
+            raise
     return int(result.command_tuples or 0)
 
 
@@ -83,16 +97,35 @@ def _run(raw: Any, text: bytes, driver: _Driver) -> Any:
     return result
 
 
+def _is_plain(connection: Any) -> bool:
+    """Whether cursors are made and used by Django alone: no backend of another makes them, and no tool watches them.
+
+    A backend may do with each cursor what counts for the statement, as those for schemas of tenants do.
+    """
+    if not _OWN.isdisjoint(vars(connection)):
+        return False
+    kind = type(connection)
+    return _are_of_django(
+        *(getattr(kind, name) for name in _MAKING), *(getattr(utils.CursorWrapper, name) for name in _USING)
+    )
+
+
+@lru_cache(maxsize=64)
+def _are_of_django(*methods: Any) -> bool:
+    codes = (getattr(inspect.unwrap(method), "__code__", None) for method in methods)
+    outer = (getattr(method, "__code__", None) for method in methods)
+    return all(code is not None and code.co_filename.startswith(_DJANGO) for code in (*codes, *outer))
+
+
 def _is_usual(raw: Any, driver: _Driver) -> bool:
-    """Whether the connection is as Django makes it: its cursors are nobody else's, and texts are read as written."""
-    pgconn = raw.pgconn
+    """Whether the connection of psycopg is as Django makes it, and texts are read as they are written."""
     return bool(
         type(raw) is driver.connection
         and not raw.closed
         and raw.cursor_factory.__module__ == "django.db.backends.postgresql.base"
-        and pgconn.pipeline_status == driver.no_pipeline
-        and pgconn.parameter_status(b"client_encoding") == b"UTF8"
-        and pgconn.parameter_status(b"standard_conforming_strings") == b"on"
+        and raw.pgconn.pipeline_status == driver.no_pipeline
+        and raw.pgconn.parameter_status(b"client_encoding") == b"UTF8"
+        and raw.pgconn.parameter_status(b"standard_conforming_strings") == b"on"
     )
 
 
@@ -116,11 +149,12 @@ def _beginning(connection: Any, raw: Any, driver: _Driver) -> bytes | None:
 class _Statements:
     """What one connection has run, and what it has prepared of that."""
 
-    def __init__(self) -> None:
+    def __init__(self, may_prepare: bool | None) -> None:
+        """``may_prepare`` is ``None`` where that has to be asked."""
         self._uses: dict[str, int] = {}
         self._texts: dict[str, bytes] = {}
         self._numbers = count()
-        self._may_prepare: bool | None = None
+        self._may_prepare = may_prepare
 
     def text(self, raw: Any, statement: str, driver: _Driver) -> bytes:
         """Return what runs ``statement``, with ``%s`` for each value; prepare it when it is worth it."""
@@ -133,6 +167,10 @@ class _Statements:
         text = self._texts[statement] = self._prepared(raw, statement, driver)
         return text
 
+    def forget(self, statement: str) -> None:
+        """Prepare ``statement`` anew the next time."""
+        self._texts.pop(statement, None)
+
     def give_up(self) -> None:
         """Prepare nothing more."""
         self._may_prepare = False
@@ -143,7 +181,7 @@ class _Statements:
             self._may_prepare = raw.prepare_threshold is None and _is_direct(raw, driver)
         if not self._may_prepare or len(self._texts) >= MOST:
             return _plain(statement)
-        *parts, end = _plain(statement).split(b"%s")
+        *parts, end = (part.replace(b"%%", b"%") for part in _plain(statement).split(b"%s"))
         name = b"koan_%d" % next(self._numbers)
         numbered = b"".join(b"%b$%d" % (part, number) for number, part in enumerate(parts, 1))
         _run(raw, b"PREPARE %b AS %b%b" % (name, numbered, end), driver)
@@ -153,10 +191,12 @@ class _Statements:
 _kept: weakref.WeakKeyDictionary[Any, _Statements] = weakref.WeakKeyDictionary()
 
 
-def _statements_of(raw: Any) -> _Statements:
+def _statements_of(connection: Any, raw: Any) -> _Statements:
     found = _kept.get(raw)
     if found is None:
-        found = _kept[raw] = _Statements()
+        # A pool of psycopg may have a connection forget everything whenever it is given back.
+        pooled = connection.settings_dict["OPTIONS"].get("pool")
+        found = _kept[raw] = _Statements(may_prepare=False if pooled else None)
     return found
 
 
@@ -209,12 +249,8 @@ def _literal(value: Any, quoted: Callable[[bytes], bytes], driver: _Driver) -> b
 
 @cache
 def _driver() -> _Driver | None:
-    """psycopg 3, unless cursors are watched by a tool that has put its own methods into Django's."""
-    methods = (getattr(utils.CursorWrapper, name) for name in ("execute", "_execute"))
-    if {getattr(getattr(method, "__code__", None), "co_filename", "") for method in methods} != {utils.__file__}:
-        return None
     try:
-        from psycopg import Connection, generators
+        from psycopg import Connection, DataError, ProgrammingError, generators
         from psycopg.dbapi20 import Binary
         from psycopg.errors import InvalidSqlStatementName, error_from_result
         from psycopg.pq import Escaping, ExecStatus, PipelineStatus, TransactionStatus
@@ -233,4 +269,5 @@ def _driver() -> _Driver | None:
         execute=generators.execute,
         error=error_from_result,
         unknown_name=InvalidSqlStatementName,
+        mistakes=(DataError, ProgrammingError),
     )

@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 
 import pytest
 from django.core.exceptions import SynchronousOnlyOperation
-from django.db import DatabaseError, IntegrityError, OperationalError, connection, transaction
+from django.db import DatabaseError, DataError, IntegrityError, OperationalError, connection, connections, transaction
 from django.db.backends import utils
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 from django.test.utils import CaptureQueriesContext
 
@@ -289,6 +290,50 @@ class TestPreparing:
         self.claim("a", "b")
         assert InboxEntry.objects.count() == libpq.USES + 3
 
+    def test_that_was_forgotten_is_run_anew_outside_a_transaction(self) -> None:
+        for number in range(libpq.USES + 1):
+            insert(InboxEntry, entry(str(number)), using="default")
+        with connection.cursor() as cursor:
+            cursor.execute("DEALLOCATE ALL")
+        assert insert(InboxEntry, entry("a"), using="default")
+
+    def test_begins_anew_after_an_error_that_may_come_of_what_a_column_was(self) -> None:
+        statement = "INSERT INTO numbers (number) VALUES (%s)"
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE TABLE numbers (number smallint)")
+            try:
+                for number in range(libpq.USES + 1):
+                    libpq.execute(connections["default"], statement, [number])
+                cursor.execute("ALTER TABLE numbers ALTER number TYPE bigint")
+                with pytest.raises(DataError):
+                    libpq.execute(connections["default"], statement, [70_000])
+                assert libpq.execute(connections["default"], statement, [70_000]) == 1
+            finally:
+                cursor.execute("DROP TABLE numbers")
+
+    def test_is_not_done_in_a_pool_that_may_have_its_connections_forget(self) -> None:
+        def reset(raw: Any) -> None:
+            raw.autocommit = True
+            raw.execute("DISCARD ALL")
+            raw.autocommit = False
+
+        pooled = connections["default"].copy()
+        options = pooled.settings_dict["OPTIONS"] | {"pool": {"min_size": 1, "max_size": 1, "reset": reset}}
+        pooled.settings_dict = pooled.settings_dict | {"OPTIONS": options}
+        try:
+            for number in range(libpq.USES + 3):
+                with pooled.cursor() as cursor:
+                    cursor.execute("SELECT 1")
+                    cursor.execute("CREATE TEMPORARY TABLE IF NOT EXISTS notes (text text)")
+                assert libpq.execute(pooled, "INSERT INTO notes VALUES (%s)", [str(number)]) == 1
+                with pooled.cursor() as cursor:
+                    cursor.execute("SELECT name FROM pg_prepared_statements")
+                    assert cursor.fetchall() == []
+                pooled.close()
+        finally:
+            pooled.close()
+            pooled.close_pool()
+
     def test_is_left_to_psycopg_where_that_prepares(self) -> None:
         connection.ensure_connection()
         connection.connection.prepare_threshold = 5
@@ -320,9 +365,7 @@ class TestWatching:
 
     @pytest.fixture(autouse=True)
     def written(self, direct: list[int | None]) -> Iterator[None]:
-        libpq._driver.cache_clear()
         yield
-        libpq._driver.cache_clear()
         assert direct == [None]
         assert InboxEntry.objects.count() == 1
 
@@ -366,6 +409,35 @@ class TestWatching:
 
         connection.ensure_connection()
         monkeypatch.setattr(connection.connection, "cursor_factory", Traced)
+        insert(InboxEntry, entry(), using="default")
+        assert len(seen) == 1
+
+    def test_a_tool_that_puts_itself_before_the_cursors_of_all_connections(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen: list[object] = []
+        make = BaseDatabaseWrapper.cursor
+
+        def cursor(self: Any) -> Any:
+            seen.append(None)
+            return make(self)
+
+        monkeypatch.setattr(BaseDatabaseWrapper, "cursor", cursor)
+        insert(InboxEntry, entry(), using="default")
+        assert len(seen) == 1
+
+    def test_a_backend_that_does_with_each_cursor_what_counts_for_the_statement(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As those for schemas of tenants do: they set the search path there."""
+        seen: list[object] = []
+
+        class Schemas(type(connections["default"])):  # type: ignore[misc]  # as the settings name it
+            def _cursor(self, name: str | None = None) -> Any:
+                seen.append(name)
+                return super()._cursor(name)
+
+        monkeypatch.setattr(connections["default"], "__class__", Schemas)
         insert(InboxEntry, entry(), using="default")
         assert len(seen) == 1
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from django.db import connections, router
 
+from koan_django.core.databases import open_transactions
 from koan_django.messaging.conf import options
 from koan_django.messaging.exceptions import OutboxError
 
@@ -52,7 +53,7 @@ def choose(using: str | None) -> str:
         return _known(using)
     if is_obvious(using):
         return main()
-    opened = _opened()
+    opened = open_transactions()
     if len(opened) == 1 and opened[0] in every():
         return opened[0]
     default = options().default_database
@@ -69,16 +70,6 @@ def _known(using: str) -> str:
         why=f"messages are kept in {_listed(every())}",
         fix=f"Add {using!r} to OUTBOX_DATABASES in KOAN['MESSAGING'], and run `migrate --database {using}`.",
     )
-
-
-def _opened() -> list[str]:
-    """The databases in which a transaction of this thread is open, without those that Django's test cases open."""
-    return [
-        each.alias
-        for each in connections.all(initialized_only=True)
-        # Django marks so what a TestCase has opened; the stubs do not know of it.
-        if each.in_atomic_block and not all(block._from_testcase for block in each.atomic_blocks)  # type: ignore[attr-defined]
-    ]
 
 
 def _unclear(opened: Sequence[str]) -> OutboxError:
