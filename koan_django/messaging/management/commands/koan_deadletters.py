@@ -117,7 +117,7 @@ class Command(AuditedCommand):
             if options["format"] == "json":
                 self.stdout.write(json.dumps(row, default=str))
             else:
-                first = row["error"].partition("\n")[0][:100]
+                first = _first_line(row["error"])
                 words = f"{row['id']}  {row['dead_at']:%Y-%m-%d %H:%M:%S}  {row['group']}  {row['alias']}  {first}"
                 self.stdout.write(one_line(words))
 
@@ -127,7 +127,7 @@ class Command(AuditedCommand):
             self.stdout.write(json.dumps([asdict(each) for each in found], default=str, indent=2))
             return
         for each in found:
-            first = each.example.partition("\n")[0][:100]
+            first = _first_line(each.example)
             words = f"{each.count}  {each.fingerprint}  {each.group}  {each.handler or '-'}  {first}"
             self.stdout.write(one_line(words))
 
@@ -188,3 +188,9 @@ def _moment(text: str) -> datetime:
     if found is None:
         raise ValueError(text)
     return found if timezone.is_aware(found) else timezone.make_aware(found)
+
+
+def _first_line(text: str) -> str:
+    """The first line of an error, with its remedy in most cases; a mark where it was cut."""
+    first = text.partition("\n")[0]
+    return first if len(first) <= 300 else f"{first[:299]}…"
