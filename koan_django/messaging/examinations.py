@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from django.apps import apps
+from django.db import connections
 from django.db.models import Count, Min, Q
 from django.utils import timezone
 
@@ -61,7 +63,9 @@ def _tried(bus: Bus, name: str) -> Finding:
     except Exception as error:  # whatever it is, it is what stands between us and the broker
         refers = isinstance(error, KoanError) and not isinstance(error, MessagingError)
         what = "Correct what is referred to in" if refers else "Start the broker, or correct"
-        remedy = f"{what} the URL of the bus {bus.alias!r}; messages wait in the outbox meanwhile."
+        of_celery = (bus.options.url or "").startswith("celery:")
+        where = "CELERY_BROKER_URL, its user and its password" if of_celery else f"the URL of the bus {bus.alias!r}"
+        remedy = f"{what} {where}; messages wait in the outbox meanwhile."
         return Finding(name, "unhealthy", str(error), remedy=remedy)
     if doubts:
         return Finding(name, "degraded", f"{bus.place}: {doubts}", remedy="Set the server up as its guide says.")
@@ -194,6 +198,11 @@ def backlog() -> Iterator[Finding]:
     )
     parked = 0
     for using in databases.every():
+        if using != databases.main():
+            tables = _tables(using)
+            yield tables
+            if tables.status != "healthy":
+                continue
         outbox = OutboxMessage.objects.using(using)
         yield from _waiting(
             outbox.filter(available_at__lte=timezone.now()).exclude(state="parked"),
@@ -209,6 +218,18 @@ def backlog() -> Iterator[Finding]:
     )
     dead = DeadLetter.objects.all().dead().count()
     yield _counted("deadletters", dead, ("dead letter", "dead letters"), "Replay or discard them in the admin.")
+
+
+def _tables(using: str) -> Finding:
+    """Whether a database of ``OUTBOX_DATABASES`` has the tables."""
+    models = apps.get_app_config("koan_messaging").get_models()
+    wanted = {model._meta.db_table for model in models if model._meta.managed and not model._meta.proxy}
+    lacking = sorted(wanted.difference(connections[using].introspection.table_names()))
+    name = f"outbox.{using}.tables"
+    if not lacking:
+        return Finding(name, "healthy", "all are there")
+    remedy = f"Run `python manage.py migrate --database {using}`."
+    return Finding(name, "unhealthy", f"not there: {', '.join(lacking)}", remedy=remedy)
 
 
 def _waiting(rows: QuerySet[Any], *by: str, remedy: str) -> Iterator[Finding]:

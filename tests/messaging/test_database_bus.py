@@ -16,6 +16,7 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from koan_django.core import PermanentError
 from koan_django.inbox.models import InboxEntry
 from koan_django.messaging import send_many
 from koan_django.messaging.buses import registry
@@ -45,6 +46,20 @@ def claim(bus: Any, limit: int = 10, ttl: timedelta = LEASE) -> Batch:
 
 def numbers(batch: Batch) -> list[int]:
     return [each.envelope.decode(OrderPlaced).number for each in batch.deliveries]
+
+
+def test_the_log_of_a_worker_says_what_was_given_up_and_why(bus: Any, caplog: pytest.LogCaptureFixture) -> None:
+    def refuse(message: Any) -> None:
+        raise PermanentError("no carrier\nat https://shop:hunter2@carrier/")
+
+    with listening(OrderPlaced, refuse, group="billing"):
+        send_many([OrderPlaced(number) for number in range(3)])
+        with running():
+            wait_until(lambda: DeadLetter.objects.count() == 3, 30, "all to be given up")
+    told = [each.getMessage() for each in caplog.records if "given up" in each.getMessage()]
+    assert sum(int(each.split()[0]) for each in told) == 3
+    assert all("of order.placed for billing given up: PermanentError: no carrier\\nat" in each for each in told)
+    assert "hunter2" not in "".join(told)
 
 
 def test_four_workers_share_the_messages_and_none_is_handled_by_two(use_bus: UseBus) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 from django.core.management import call_command
-from django.db import transaction
+from django.db import connections, transaction
 from django.test import override_settings
 from django.urls import reverse
 from django.utils import timezone
@@ -59,6 +59,20 @@ def both(orders: str) -> Iterator[str]:
 def numbers(using: str) -> list[int]:
     """What waits in the outbox of a database."""
     return [json.loads(bytes(row.body))["number"] for row in OutboxMessage.objects.using(using).order_by("id")]
+
+
+def test_the_doctor_says_what_to_do_about_a_database_without_the_tables(both: str) -> None:
+    found = {each.name: each for each in backlog()}
+    assert found["outbox.orders.tables"].status == "healthy"
+    with connections[both].schema_editor() as editor:
+        editor.alter_db_table(OutboxLane, OutboxLane._meta.db_table, "elsewhere")
+    try:
+        found = {each.name: each for each in backlog()}
+    finally:
+        with connections[both].schema_editor() as editor:
+            editor.alter_db_table(OutboxLane, "elsewhere", OutboxLane._meta.db_table)
+    assert found["outbox.orders.tables"].message == f"not there: {OutboxLane._meta.db_table}"
+    assert found["outbox.orders.tables"].remedy == "Run `python manage.py migrate --database orders`."
 
 
 def test_a_message_waits_in_the_database_of_its_transaction_and_goes_with_its_rollback(

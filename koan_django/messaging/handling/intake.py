@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
+from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from koan_django.core.redaction import redact_text
+from koan_django.core.texts import counted, one_line
 from koan_django.core.threads import DatabaseThread
 from koan_django.messaging import events
 from koan_django.messaging.control.gate import HELD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from koan_django.messaging.buses.base import Bus
     from koan_django.messaging.envelope import Delivery
     from koan_django.messaging.ordering.lines import Lane, Line
 
     from .verdicts import Verdict
+
+logger = logging.getLogger(__name__)
 
 #: A delivery whose handler is held, and that could not be left where it was, comes back after so long.
 HOLD = timedelta(seconds=5)
@@ -120,3 +126,13 @@ class Intake(DatabaseThread):
             for delivery, verdict in settled
             if verdict.outcome in kinds and verdict.reason != HELD
         )
+        for (group, alias, why), count in Counter(_given_up(settled)).items():
+            logger.warning("%s of %s for %s given up: %s", counted(count, "dead letter"), alias, group, why)
+
+
+def _given_up(settled: Iterable[tuple[Delivery, Verdict]]) -> Iterator[tuple[str, str, str]]:
+    """Group, alias and reason of each dead letter: many at once mostly have one reason."""
+    for delivery, verdict in settled:
+        if verdict.outcome == "dead":
+            error = f"{verdict.error_type.rpartition('.')[2]}: {verdict.error}"
+            yield delivery.group, delivery.envelope.alias, one_line(redact_text(error), 300)
