@@ -14,7 +14,10 @@ ALIAS = "orders"
 
 @pytest.fixture(scope="session")
 def second_database(
-    django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory
+    django_db_setup: None,
+    django_db_blocker: Any,
+    tmp_path_factory: pytest.TempPathFactory,
+    pytestconfig: pytest.Config,
 ) -> Iterator[dict[str, Any]]:
     """Its settings. It has the tables of all apps."""
     known: dict[str, Any] = connections.databases
@@ -31,7 +34,8 @@ def second_database(
         connections[ALIAS].close()
         settings = known.pop(ALIAS)
         yield settings
-        creation.destroy_test_db(verbosity=0)
+        # Behind a pooler, which keeps connections to it, it goes with its server as the first one does.
+        creation.destroy_test_db(verbosity=0, keepdb=pytestconfig.getvalue("reuse_db"))
 
 
 @pytest.fixture(scope="module")
