@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 import weakref
 from datetime import datetime
 from functools import cache, lru_cache
@@ -32,7 +33,8 @@ USES, MOST = 5, 50
 _MAKING = ("cursor", "_cursor", "create_cursor", "_prepare_cursor", "make_cursor")
 _USING = ("execute", "_execute", "_execute_with_wrappers")
 _OWN = frozenset(_MAKING)
-_DJANGO = str(Path(django.__file__).parent)
+#: With its end: other packages have names that begin like Django's, and stand beside it.
+_DJANGO = f"{Path(django.__file__).parent}{os.sep}"
 
 
 class _Driver(NamedTuple):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import django
 import pytest
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import DatabaseError, DataError, IntegrityError, OperationalError, connection, connections, transaction
@@ -426,8 +427,9 @@ class TestWatching:
         insert(InboxEntry, entry(), using="default")
         assert len(seen) == 1
 
+    @pytest.mark.parametrize("place", [__file__, f"{Path(django.__file__).parent}_tenants/base.py"])
     def test_a_backend_that_does_with_each_cursor_what_counts_for_the_statement(
-        self, monkeypatch: pytest.MonkeyPatch
+        self, monkeypatch: pytest.MonkeyPatch, place: str
     ) -> None:
         """As those for schemas of tenants do: they set the search path there."""
         seen: list[object] = []
@@ -437,6 +439,7 @@ class TestWatching:
                 seen.append(name)
                 return super()._cursor(name)
 
+        monkeypatch.setattr(Schemas._cursor, "__code__", Schemas._cursor.__code__.replace(co_filename=place))
         monkeypatch.setattr(connections["default"], "__class__", Schemas)
         insert(InboxEntry, entry(), using="default")
         assert len(seen) == 1
