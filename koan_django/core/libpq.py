@@ -16,7 +16,6 @@ import os
 import weakref
 from datetime import datetime
 from functools import cache, lru_cache
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,7 +26,8 @@ from django.db.backends import utils
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-#: How often a connection runs a statement before it is prepared, and how many it keeps at most.
+#: How often a connection runs a statement before it is prepared, and how often it prepares one at most: the server
+#: keeps all of them until the connection is closed.
 USES, MOST = 5, 50
 #: What makes a cursor, of the class of a connection, and what runs a statement, of Django's cursors.
 _MAKING = ("cursor", "_cursor", "create_cursor", "_prepare_cursor", "make_cursor")
@@ -155,7 +155,7 @@ class _Statements:
         """``may_prepare`` is ``None`` where that has to be asked."""
         self._uses: dict[str, int] = {}
         self._texts: dict[str, bytes] = {}
-        self._numbers = count()
+        self._prepared_so_far = 0
         self._may_prepare = may_prepare
 
     def text(self, raw: Any, statement: str, driver: _Driver) -> bytes:
@@ -181,10 +181,11 @@ class _Statements:
     def _prepared(self, raw: Any, statement: str, driver: _Driver) -> bytes:
         if self._may_prepare is None:
             self._may_prepare = raw.prepare_threshold is None and _is_direct(raw, driver)
-        if not self._may_prepare or len(self._texts) >= MOST:
+        if not self._may_prepare or self._prepared_so_far >= MOST:
             return _plain(statement)
         *parts, end = (part.replace(b"%%", b"%") for part in _plain(statement).split(b"%s"))
-        name = b"koan_%d" % next(self._numbers)
+        name = b"koan_%d" % self._prepared_so_far
+        self._prepared_so_far += 1  # before it is: whoever is interrupted must not find the name taken
         numbered = b"".join(b"%b$%d" % (part, number) for number, part in enumerate(parts, 1))
         _run(raw, b"PREPARE %b AS %b%b" % (name, numbered, end), driver)
         return b"EXECUTE %b (%b)" % (name, b", ".join([b"%s"] * len(parts)))

@@ -312,6 +312,20 @@ class TestPreparing:
             finally:
                 cursor.execute("DROP TABLE numbers")
 
+    def test_ends_after_so_many_errors_that_the_server_would_keep_too_much(self) -> None:
+        statement = "INSERT INTO numbers (number) VALUES (%s)"
+        plain = connections["default"]
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE TABLE numbers (number smallint)")
+            try:
+                for _ in range(libpq.USES + libpq.MOST + 20):
+                    with pytest.raises(DataError):
+                        libpq.execute(plain, statement, [70_000])
+                assert len(self.names()) == libpq.MOST
+                assert libpq.execute(plain, statement, [7]) == 1
+            finally:
+                cursor.execute("DROP TABLE numbers")
+
     def test_is_not_done_in_a_pool_that_may_have_its_connections_forget(self) -> None:
         def reset(raw: Any) -> None:
             raw.autocommit = True

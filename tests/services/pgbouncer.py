@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 from urllib.parse import urlsplit, urlunsplit
 
-from .database import DatabaseServer
-from .postgres import Postgres
+from .postgres import Postgres, PostgresServer
 from .process import Process, plain_environment
 from .requirement import first
 from .waiting import free_port
@@ -34,7 +33,7 @@ log_pooler_errors = 1
 """
 
 
-class PgBouncer(DatabaseServer):
+class PgBouncer(PostgresServer):
     """A pooler with a PostgreSQL of its own behind it."""
 
     title = "PgBouncer"
@@ -43,9 +42,6 @@ class PgBouncer(DatabaseServer):
     units = ("pgbouncer.service", "postgresql.service")
     variable = "KOAN_TEST_PGBOUNCER_URL"
     contained: ClassVar[bool] = False
-    makes = Postgres.makes
-    drops = Postgres.drops
-    account = Postgres.account
 
     def __init__(self, *, own: bool = False) -> None:
         super().__init__(own=own)
@@ -77,20 +73,5 @@ class PgBouncer(DatabaseServer):
         self._run("pgbouncer", [program, config], env=plain_environment(), user=user)
         self.dsn = urlunsplit(urlsplit(self.behind.dsn)._replace(netloc=f"koan@127.0.0.1:{port}"))
 
-    def _answers(self) -> bool:
-        import psycopg
-
-        try:
-            psycopg.connect(self.dsn, connect_timeout=2).close()
-        except psycopg.OperationalError as error:
-            raise OSError(str(error)) from error
-        return True
-
     def _end(self, process: Process) -> None:
         process.stop(signal.SIGTERM)  # at once, with whoever is connected
-
-    def _execute(self, statement: str) -> None:
-        import psycopg
-
-        with psycopg.connect(self.dsn, autocommit=True) as connection:
-            connection.execute(statement.encode())

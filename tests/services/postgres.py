@@ -24,8 +24,31 @@ _OPTIONS = {
 }
 
 
-class Postgres(DatabaseServer):
-    """A PostgreSQL server. A database of a test is dropped, whoever is still connected."""
+class PostgresServer(DatabaseServer):
+    """What speaks PostgreSQL's protocol. A database of a test is dropped, whoever is still connected."""
+
+    makes = 'CREATE DATABASE "{}"'
+    drops = 'DROP DATABASE IF EXISTS "{}" WITH (FORCE)'
+    account = "postgres"
+
+    def _answers(self) -> bool:
+        import psycopg
+
+        try:
+            psycopg.connect(self.dsn, connect_timeout=2).close()
+        except psycopg.OperationalError as error:
+            raise OSError(str(error)) from error
+        return True
+
+    def _execute(self, statement: str) -> None:
+        import psycopg
+
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+
+class Postgres(PostgresServer):
+    """A PostgreSQL server."""
 
     title = "PostgreSQL"
     name = "postgres"
@@ -33,9 +56,6 @@ class Postgres(DatabaseServer):
     units = ("postgresql.service",)
     variable = "KOAN_TEST_POSTGRES_URL"
     options: ClassVar[Mapping[str, str]] = _OPTIONS
-    makes = 'CREATE DATABASE "{}"'
-    drops = 'DROP DATABASE IF EXISTS "{}" WITH (FORCE)'
-    account = "postgres"
     _port: int
 
     @classmethod
@@ -70,23 +90,8 @@ class Postgres(DatabaseServer):
         options = [word for name, value in self.options.items() for word in ("-c", f"{name}={value}")]
         self._run("postgres", [program, "-D", data, "-p", port, *options], env=plain_environment(), user=self._user())
 
-    def _answers(self) -> bool:
-        import psycopg
-
-        try:
-            psycopg.connect(self.dsn, connect_timeout=2).close()
-        except psycopg.OperationalError as error:
-            raise OSError(str(error)) from error
-        return True
-
     def _end(self, process: Process) -> None:
         process.stop(signal.SIGINT)  # "fast": without waiting for clients
-
-    def _execute(self, statement: str) -> None:
-        import psycopg
-
-        with psycopg.connect(self.dsn, autocommit=True) as connection:
-            connection.execute(statement.encode())
 
 
 def _version(home: Path) -> float:

@@ -135,4 +135,4 @@ def _given_up(settled: Iterable[tuple[Delivery, Verdict]]) -> Iterator[tuple[str
     for delivery, verdict in settled:
         if verdict.outcome == "dead":
             error = f"{verdict.error_type.rpartition('.')[2]}: {verdict.error}"
-            yield delivery.group, delivery.envelope.alias, one_line(redact_text(error), 300)
+            yield delivery.group, one_line(delivery.envelope.alias), one_line(redact_text(error), 300)
