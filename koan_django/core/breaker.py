@@ -10,6 +10,7 @@ import sys
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 #: How long a process goes by what it has read.
 POLL_SECONDS = 1.0
+#: That of a closed breaker, which is the same for each call until the breaker opens.
+_permit = lru_cache(maxsize=256)(Permit)
 
 
 class BreakerOpenError(TransientError):
@@ -103,9 +106,10 @@ class Breaker:
 
     def admit(self) -> Permit:
         """Return a permit, to be handed to :meth:`conclude`; raises :class:`BreakerOpenError`."""
-        circuit = self._look()
+        seen = self._seen
+        circuit = seen.circuit if clock.monotonic() - seen.at < POLL_SECONDS else self._look()
         if circuit.state == "closed":
-            return Permit(circuit.generation)
+            return _permit(circuit.generation)
         if not circuits.refuses(circuit, self.policy, self._now()):
             permit = self._probe()
             if permit is not None:
@@ -149,7 +153,7 @@ class Breaker:
         """The permit of a breaker that is known to be closed."""
         seen = self._seen
         fresh = clock.monotonic() - seen.at < POLL_SECONDS
-        return Permit(seen.circuit.generation) if fresh and seen.circuit.state == "closed" else None
+        return _permit(seen.circuit.generation) if fresh and seen.circuit.state == "closed" else None
 
     def _look(self) -> Circuit:
         seen, now = self._seen, clock.monotonic()
@@ -167,7 +171,7 @@ class Breaker:
         change = self._change(lambda circuit, now: circuits.probed(circuit, self.policy, now))
         after = change.after
         if after.state == "closed":
-            return Permit(after.generation)
+            return _permit(after.generation)
         return Permit(after.generation, after.probes[-1]) if after != change.before else None
 
     def _change(self, step: Step) -> Change:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -45,9 +46,23 @@ def now() -> datetime:
     return _clock.now()
 
 
+def stamp() -> str:
+    """Return :func:`now` as text: ISO 8601, to the microsecond, in UTC."""
+    if _clock is not _MACHINE:
+        return _clock.now().astimezone(UTC).isoformat(timespec="microseconds")
+    nanoseconds = str(time.time_ns())
+    return f"{_second(nanoseconds[:-9])}.{nanoseconds[-9:-3]}+00:00"
+
+
+@lru_cache(maxsize=4)
+def _second(seconds: str) -> str:
+    """Of seconds since 1970; asked for with each message, perhaps thousands of times in one of them."""
+    return datetime.fromtimestamp(int(seconds), UTC).isoformat()[:19]
+
+
 def monotonic() -> float:
     """Return seconds that never go back, to measure how old something is."""
-    return _clock.monotonic() + _ahead
+    return (time.monotonic() if _clock is _MACHINE else _clock.monotonic()) + _ahead
 
 
 def is_moved() -> bool:

@@ -14,7 +14,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -107,10 +107,19 @@ def new_id() -> str:
     return os.urandom(16).hex()  # as unlikely to come twice as a UUID, and made in half the time
 
 
+def in_force(values: Iterable[tuple[str, ContextValue]]) -> dict[str, str]:
+    """Return what is in force of ``values``, each under the name that stands before it; what is not set is absent."""
+    found = {}
+    for name, value in values:  # not by calls of current(): this is done for every message
+        text = value._variable.get() if value._first is None else value.current()
+        if text is not None:
+            found[name] = text
+    return found
+
+
 def snapshot() -> dict[str, str]:
     """Return the values in force, by name; what is not set is absent."""
-    found = {name: value.current() for name, value in _VALUES.items()}
-    return {name: value for name, value in found.items() if value is not None}
+    return in_force(_ALL)
 
 
 class restore:  # noqa: N801  # it is used like a function

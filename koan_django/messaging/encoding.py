@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin
 
 import msgspec
 from django.db.models import Model, QuerySet
@@ -17,13 +17,17 @@ from koan_django.core.redaction import redact
 from koan_django.core.texts import counted
 
 from .exceptions import UnreadableMessageError
-from .masking import masked, sensitive_names
+from .markers import Header, Marker
+from .masking import hints_of, masked, sensitive_names
 
 if TYPE_CHECKING:
     from .messages import Message
 
 M = TypeVar("M", bound="Message")
 Upcast = Callable[[dict[str, Any]], dict[str, Any]]
+
+#: Of these each value is allowed, where nothing more is said about a field. A ``float`` may be no number.
+_EXACT = (bool, int, str)
 
 _upcasts: dict[type[Message], dict[int, Upcast]] = {}
 
@@ -65,12 +69,41 @@ def encode(message: Message) -> bytes:
     """
     try:
         body = _encoder.encode(message)
+        if _is_exact(message):
+            return body
         decoder(type(message)).decode(body)
         if b"null" in body:  # what JSON has no number for is written as null
             _refuse_nan(msgspec.to_builtins(message, enc_hook=_hook), "$")
     except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise TypeError(f"{type(message).__name__} cannot be sent: {error}") from None
     return body
+
+
+def _is_exact(message: Message) -> bool:
+    """Whether each field holds what its type says, as far as a look can tell: most messages need not be read back."""
+    kinds = _exact_kinds(type(message))
+    if kinds is None:
+        return False
+    for name, kind in kinds:  # noqa: SIM110  # each message comes this way
+        if type(getattr(message, name)) is not kind:
+            return False
+    return True
+
+
+@cache
+def _exact_kinds(cls: type[Message]) -> tuple[tuple[str, type], ...] | None:
+    """The fields of ``cls`` with their types, if each value of such a type is allowed and is written as what it is."""
+    try:
+        hints = hints_of(cls)
+    except (NameError, TypeError):  # the decoder says what is wrong
+        return None
+    found = []
+    for name in cls.__struct_fields__:
+        hint, *extras = get_args(hints[name]) if get_origin(hints[name]) is Annotated else (hints[name],)
+        if not any(hint is kind for kind in _EXACT) or not all(isinstance(each, Marker | Header) for each in extras):
+            return None
+        found.append((name, hint))
+    return tuple(found)
 
 
 @cache

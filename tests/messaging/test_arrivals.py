@@ -11,6 +11,7 @@ from amqp.method_framing import frame_handler, frame_writer
 from amqp.serialization import dumps, loads
 from hypothesis import example, given
 from hypothesis import strategies as some
+from msgspec.structs import replace
 
 from koan_django.messaging import send_many
 from koan_django.messaging.buses.amqp.arrivals import Ack, Delivery, read
@@ -90,6 +91,41 @@ def _received(data: bytes) -> Message:
     (_, _, _, _, key), message = read_by_amqp(data)
     message.delivery_info = {"routing_key": key}
     return message
+
+
+USUAL = Envelope("m1", "order.placed", 1, b"{}", {"koan-sent-at": "2026-01-01T00:00:00+00:00"}, "order.placed.p")
+
+
+@pytest.mark.parametrize("delivered_as", ["order.placed.p", "koan.billing", "koan.billing.dead", "order.placed.paid.p"])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        USUAL,
+        replace(USUAL, routing_key="order.placed.p3"),
+        replace(USUAL, version=2),
+        replace(USUAL, attempt=2),
+        replace(USUAL, headers={}),
+        replace(USUAL, headers={"koan-sent-at": "once"}, priority=3),
+    ],
+    ids=["usual", "partition", "version", "attempt", "no-time", "strange-time"],
+)
+def test_a_message_is_the_same_wherever_the_broker_has_put_it(sent: Envelope, delivered_as: str) -> None:
+    """Dead-lettered by the broker, or moved: it goes by the key of a queue then."""
+    found = read(delivered(1, 7, delivered_as, as_amqp(sent)), 0)
+    assert isinstance(found, Delivery)
+    assert from_amqp(found.message, "") == replace(sent, headers={**sent.headers, "koan-correlation": "m1"})
+
+
+def test_most_messages_have_no_headers_but_those_of_their_context() -> None:
+    assert as_amqp(USUAL).application_headers == USUAL.headers
+    assert set(as_amqp(replace(USUAL, version=2)).application_headers) > {"koan-version", "koan-routing-key"}
+
+
+@pytest.mark.parametrize("key", ["order.placed.p4", "order.placed.eu", "orders"])
+def test_the_key_of_a_stranger_is_left_as_it_is(key: str) -> None:
+    found = read(delivered(1, 7, key, Message(b"{}", type="order.placed")), 0)
+    assert isinstance(found, Delivery)
+    assert from_amqp(found.message, "").routing_key == key
 
 
 def test_a_part_of_a_message_is_left() -> None:

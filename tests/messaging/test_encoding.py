@@ -6,7 +6,7 @@ import math
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from koan_django.core.exceptions import RegistrationError
-from koan_django.messaging import Message, upcaster
+from koan_django.messaging import Header, Message, PartitionKey, Sensitive, encoding, upcaster
 from koan_django.messaging.encoding import decode, encode, missing_upcasts, readable
 from koan_django.messaging.exceptions import UnreadableMessageError
 from tests.messaging.shop import OrderPlaced, StockMoved
@@ -111,6 +111,70 @@ def test_what_is_sent_is_what_arrives(message: Everything) -> None:
 def test_a_value_that_its_field_does_not_allow_is_the_senders_error(fields: dict[str, Any], expected: str) -> None:
     with pytest.raises(TypeError, match=expected):
         encode(Everything(**fields))
+
+
+class Plain(Message):
+    """Of these a look at the types of the values is enough."""
+
+    number: PartitionKey[int] = 0
+    text: Annotated[str, Header("x-text")] = ""
+    secret: Sensitive[str] = ""
+    flag: bool = False
+
+    class Meta:
+        alias = "tests.plain"
+
+
+class Bounded(Message):
+    number: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+    class Meta:
+        alias = "tests.bounded"
+
+
+class Text(str):
+    __slots__ = ()
+
+
+values: st.SearchStrategy[Any] = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(),
+    st.text(st.characters(categories=["Cs"])),
+    st.text().map(Text),
+    st.text().map(mark_safe),
+    st.binary(),
+    st.lists(st.integers()),
+)
+
+
+@given(st.builds(Plain, number=values, text=values, secret=values, flag=values) | st.builds(Bounded, number=values))
+def test_what_a_look_lets_pass_is_what_could_be_read_back(message: Message) -> None:
+    try:
+        body = msgspec.json.Encoder(enc_hook=encoding._hook).encode(message)
+        read = msgspec.json.decode(body, type=type(message))
+    except (TypeError, ValueError, OverflowError):
+        with pytest.raises(TypeError, match="cannot be sent"):
+            encode(message)
+    else:
+        assert msgspec.json.decode(encode(message), type=type(message)) == read
+
+
+@pytest.mark.parametrize(
+    ("message", "decodes"),
+    [(Plain(1, "a"), 0), (Plain(1, mark_safe("a")), 1), (Bounded(1), 1), (Everything(), 1)],
+    ids=["plain", "safe-text", "bounded", "others"],
+)
+def test_a_message_of_plain_values_is_not_read_back(
+    message: Message, decodes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[type] = []
+    decoder = encoding.decoder
+    monkeypatch.setattr(encoding, "decoder", lambda cls: (read.append(cls), decoder(cls))[1])
+    encode(message)
+    assert len(read) == decodes
 
 
 def test_a_body_that_is_too_deep_is_the_senders_error() -> None:

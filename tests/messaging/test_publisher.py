@@ -23,6 +23,7 @@ from koan_django.messaging.buses.amqp import link as links
 from koan_django.messaging.buses.amqp import publisher as publishers
 from koan_django.messaging.buses.amqp.names import Names
 from koan_django.messaging.buses.amqp.publisher import Publisher
+from koan_django.messaging.buses.amqp.unconfirmed import Publication
 from koan_django.messaging.conf import BusOptions
 from koan_django.messaging.envelope import Envelope
 from tests.messaging.wire import Wire, wired
@@ -34,10 +35,11 @@ FULL = {"x-max-length": 1, "x-overflow": "reject-publish"}
 numbers = iter(range(10**9))
 
 
-def message(exchange: str, key: str, identifier: str = "", **headers: str) -> Any:
+def message(exchange: str, key: str, identifier: str = "", **headers: str) -> Publication:
     number = next(numbers)
     body = b"%d" % number
-    return exchange, key, Envelope(identifier or f"m{number}", "order.placed", 1, body, headers, "order.placed.p"), {}
+    made = Envelope(identifier or f"m{number}", "order.placed", 1, body, headers, "order.placed.p")
+    return Publication(exchange, key, made)
 
 
 def envelope(identifier: str, group: str = "billing") -> Envelope:
@@ -362,8 +364,8 @@ def test_a_message_is_whole_though_the_socket_takes_a_piece_at_a_time(
     publisher._link._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     body = random.Random(1).randbytes(500_000)
     large = Envelope("large", "order.placed", 1, body, {}, "order.placed.p")
-    small = message("", good, "small")
-    said = publisher.publish([small, ("", good, large, {}), small])
+    small = [message("", good, "small") for _ in range(2)]
+    said = publisher.publish([small[0], Publication("", good, large), small[1]])
     assert [outcome.state for outcome in said] == ["confirmed"] * 3
     [_, first, second, third] = wire.take(good)
     assert (first.properties["message_id"], third.properties["message_id"]) == ("small", "small")

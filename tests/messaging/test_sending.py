@@ -15,6 +15,7 @@ from koan_django.core.context import causation
 from koan_django.core.exceptions import RegistrationError
 from koan_django.messaging import IdempotencyKey, Message, UnroutableError, send_many
 from koan_django.messaging.models import MessageEvent, QueuedDelivery
+from koan_django.messaging.outgoing import sending
 from koan_django.testing import override_koan
 from tests.messaging.shop import OrderPaid, OrderPlaced, StockMoved, listening
 
@@ -136,6 +137,16 @@ def test_headers_carry_the_context_and_the_keys() -> None:
     assert moved.idempotency_key == moved.id
     assert (paid.idempotency_key, paid.routing_key, paid.partition_key) == ("5", "order.paid.p", None)
     assert moved.sent_at is not None
+
+
+def test_times_have_a_zone_where_django_has_none(settings: Any) -> None:
+    settings.USE_TZ = False
+    message = OrderPlaced(1)
+    at_once = sending.wrap(message, "main")
+    later = sending._timed(at_once, timedelta(hours=1))
+    assert at_once.sent_at is not None
+    assert later.due_at is not None
+    assert timedelta(minutes=59) < later.due_at - at_once.sent_at < timedelta(minutes=61)
 
 
 def test_a_message_without_a_story_begins_one() -> None:

@@ -35,6 +35,7 @@ def test_every_clock_shows_the_same_and_moves_together() -> None:
     Lease.objects.create(name="one")
     with frozen_clock(NOON) as frozen:
         assert clock.now() == timezone.now() == database_now() == NOON
+        assert clock.stamp() == "2031-05-04T12:00:00.000000+00:00"
         began = clock.monotonic()
         assert frozen.advance(days=2, minutes=1) == NOON + timedelta(days=2, minutes=1)
         assert clock.now() == timezone.now() == database_now() == frozen.now()
@@ -44,6 +45,14 @@ def test_every_clock_shows_the_same_and_moves_together() -> None:
         )
     assert abs((database_now() - datetime.now(UTC)).total_seconds()) < 60
     assert not clock.is_moved()
+
+
+@pytest.mark.parametrize("zones", [True, False])
+def test_a_stamp_is_the_time_to_the_microsecond(zones: bool) -> None:
+    with override_settings(USE_TZ=zones):
+        before, shown, after = datetime.now(UTC), clock.stamp(), datetime.now(UTC)
+    assert before <= datetime.fromisoformat(shown) <= after
+    assert len(shown) == len("2031-05-04T12:00:00.000000+00:00")
 
 
 @pytest.mark.django_db

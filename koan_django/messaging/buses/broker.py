@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
 from asgiref.sync import sync_to_async
 from django.db import DatabaseError
 from django.utils import timezone
@@ -63,8 +64,7 @@ _SILENT = frozenset({"unknown", "unsent"})
 _KEPT = _SILENT | {"refused"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Admitted:
+class _Admitted(msgspec.Struct, frozen=True):
     """What may be published, and with which delay."""
 
     permit: Permit
@@ -119,7 +119,12 @@ class BrokerBus(Bus):
         if isinstance(admitted, list):
             return admitted
         outcomes = self.attempt(admitted.permit, envelopes, admitted.delay)
-        return [_receipt(verdict) for verdict in self._settle(envelopes, due, outcomes, using=using)]
+        receipts: list[Receipt] = []
+        for verdict in self._settle(envelopes, due, outcomes, using=using):
+            if isinstance(verdict, MessagingError):
+                raise verdict
+            receipts.append(verdict)
+        return receipts
 
     async def asend(self, envelope: Envelope, due: Due, using: str | None = None) -> Receipt:
         if due is not None:
@@ -158,7 +163,8 @@ class BrokerBus(Bus):
         except BaseException as error:
             self.breaker.conclude(permit, error)
             raise
-        self._answered(permit, outcomes)
+        if permit.place is not None or not _confirmed(outcomes):
+            self._answered(permit, outcomes)
         return outcomes
 
     def _admit(self, envelopes: Sequence[Envelope], due: Due, using: str | None) -> _Admitted | list[Receipt]:
@@ -203,14 +209,16 @@ class BrokerBus(Bus):
         What can reach nobody has an error in the place of a receipt. With ``callers`` each message has its own.
         """
         if self._is_known and self._told is None and _confirmed(outcomes):
-            self._note(envelopes)
+            if options().trail != "off":
+                self._note(envelopes)
             return [Receipt(each.id, "published", self.alias) for each in envelopes]
         self._tell(next((outcome.reason for outcome in outcomes if outcome.state == "unsent"), ""))
         if not self._is_known and any(outcome.state not in _SILENT for outcome in outcomes):
             self._is_known = True
             lifecycle.move(self, "publishing", "live")
         pairs = list(zip(envelopes, outcomes, strict=True))
-        self._note([envelope for envelope, outcome in pairs if outcome.state == "confirmed"])
+        if options().trail != "off":
+            self._note([envelope for envelope, outcome in pairs if outcome.state == "confirmed"])
         kept = [(envelope, outcome) for envelope, outcome in pairs if outcome.state in _KEPT]
         if kept:
             rest = [envelope for envelope, _ in kept]
@@ -241,8 +249,6 @@ class BrokerBus(Bus):
 
     def _note(self, confirmed: Sequence[Envelope]) -> None:
         """Write the events of messages that the broker has. A failure here must not make anybody send them again."""
-        if options().trail == "off":
-            return
         try:
             events.record(events.event(kind, self.alias, each) for each in confirmed for kind in ("sent", "published"))
         except DatabaseError as error:
@@ -266,12 +272,6 @@ class BrokerBus(Bus):
 def _confirmed(outcomes: Sequence[Outcome]) -> bool:
     """Whether all are; counted, since that takes no step of Python's for each."""
     return outcomes.count(CONFIRMED) == len(outcomes)
-
-
-def _receipt(verdict: Receipt | MessagingError) -> Receipt:
-    if isinstance(verdict, MessagingError):
-        raise verdict
-    return verdict
 
 
 def _from_now(due: datetime | timedelta) -> timedelta:

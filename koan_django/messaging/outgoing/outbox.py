@@ -12,7 +12,7 @@ from koan_django.core.inserting import insert, insert_all
 from koan_django.core.retry import RetryPolicy
 from koan_django.messaging import events
 from koan_django.messaging.conf import options
-from koan_django.messaging.envelope import Receipt
+from koan_django.messaging.envelope import PARTITION_KEY, Receipt
 from koan_django.messaging.querysets import available
 from koan_django.messaging.routing import LANES, partition_of
 
@@ -34,13 +34,9 @@ BACKOFF = RetryPolicy(max_attempts=1_000_000, first_delay=timedelta(seconds=1), 
 #: What the columns of most messages hold, and by themselves.
 _USUAL = {"group": "", "version": 1, "priority": 0, "attempt": 1, "last_error": ""}
 
-_BEFORE_BROKER = faults.point("messaging.broker.before_publish")
+#: Passed by whoever is about to give messages to a broker: a test may look whether a transaction is open.
+before_broker = faults.point("messaging.broker.before_publish")
 _BEFORE_COMMIT = faults.point("messaging.outbox.before_commit")
-
-
-def before_broker() -> None:
-    """Called by whoever is about to give messages to a broker: a test may look whether a transaction is open."""
-    _BEFORE_BROKER()
 
 
 def lane_of(bus: str, envelope: Envelope) -> int:
@@ -59,7 +55,10 @@ def must_store(bus: str, envelopes: Sequence[Envelope], using: str | None = None
     using = using or databases.main()
     if connections[using].in_atomic_block:
         return using
-    lanes = {lane_of(bus, envelope) for envelope in envelopes if envelope.partition_key}
+    lanes = set()
+    for envelope in envelopes:
+        if envelope.headers.get(PARTITION_KEY):
+            lanes.add(lane_of(bus, envelope))
     if not lanes:
         return ""
     rows = databases.rows().objects

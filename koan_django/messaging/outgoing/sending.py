@@ -9,8 +9,9 @@ from asgiref.sync import sync_to_async
 from django.utils import timezone
 from msgspec.structs import replace
 
+from koan_django.core import clock
 from koan_django.core.audit import touch
-from koan_django.core.context import baggage, causation, correlation, new_id, tenant, traceparent, tracestate
+from koan_django.core.context import baggage, causation, correlation, in_force, new_id, tenant, traceparent, tracestate
 from koan_django.core.telemetry import span
 from koan_django.messaging import cloudevents
 from koan_django.messaging import envelope as wire
@@ -40,6 +41,7 @@ _OF_CONTEXT = (
     (wire.TENANT, tenant),
     (wire.TRACEPARENT, traceparent),
     (wire.TRACESTATE, tracestate),
+    (wire.BAGGAGE, baggage),
 )
 
 
@@ -54,11 +56,12 @@ def send(
     using: str | None = None,
 ) -> Receipt:
     """Send one message; see :meth:`Message.send`."""
-    due = _due(delay, eta)
-    _check_priority(priority)
+    due = None if delay is None and eta is None else _due(delay, eta)
     using = databases.choose(using)
-    alias = _bus_of(message, bus)
-    envelope = _timed(wrap(message, alias, group=group, priority=priority), due)
+    alias = bus or type(message)._meta.bus or options().default_bus
+    envelope = wrap(message, alias, group=group, priority=priority)
+    if due is not None:
+        envelope = _timed(envelope, due)
     with span("messaging.send", bus=alias, messages=1, alias=envelope.alias):
         receipt = registry.get(alias).send([envelope], due, using)[0]
     _sent(message, envelope, receipt, due)
@@ -80,7 +83,6 @@ async def asend(
     What is awaited at the same time goes to a broker together, as with :func:`send_many`.
     """
     due = _due(delay, eta)
-    _check_priority(priority)
     using = databases.choose(using) if databases.is_obvious(using) else await sync_to_async(databases.choose)(using)
     alias = _bus_of(message, bus)
     envelope = _timed(wrap(message, alias, group=group, priority=priority), due)
@@ -106,7 +108,6 @@ def send_many(
     after the others were.
     """
     due = _due(delay, eta)
-    _check_priority(priority)
     using = databases.choose(using)
     given = list(messages)
     by_bus: dict[str, list[tuple[int, Envelope]]] = {}
@@ -151,9 +152,11 @@ def wrap(
 
     What is sent together has the ``circumstances`` of all of it, else they are those of now.
     """
+    if not isinstance(priority, int) or not 0 <= priority <= 9:
+        raise ValueError(f"priority={priority} is not between 0 and 9")
     meta = type(message)._meta
     body = encode(message)
-    key = meta.partition_key(message)
+    key = None if meta.partition_field is None else meta.partition_key(message)
     chosen = registry.get(bus).options
     if len(body) > chosen.max_body:
         raise OversizeMessageError(
@@ -163,7 +166,9 @@ def wrap(
         )
     partition = None if key is None else partition_of(key, chosen.partitions)
     identifier = identifier or new_id()
-    headers = _headers(message, meta, _circumstances() if circumstances is None else circumstances, key)
+    headers = _circumstances() if circumstances is None else {**circumstances}
+    if key is not None or meta.header_fields or meta.idempotency_fields or wire.BAGGAGE in headers:
+        headers = _with_own(message, meta, headers, key)
     if correlation_id:
         headers[wire.CORRELATION] = correlation_id
     else:
@@ -184,21 +189,21 @@ def wrap(
 
 def _circumstances() -> dict[str, str]:
     """Return the headers that say when and in which context something is sent."""
-    headers = {wire.SENT_AT: timezone.now().isoformat()}
-    for name, value in _OF_CONTEXT:
-        found = value.current()
-        if found is not None:
-            headers[name] = found
-    if options().propagate_baggage and (carried := baggage.current()) is not None:
-        headers[wire.BAGGAGE] = carried
+    headers = in_force(_OF_CONTEXT)
+    if wire.BAGGAGE in headers and not options().propagate_baggage:
+        del headers[wire.BAGGAGE]
+    headers[wire.SENT_AT] = clock.stamp()
     return headers
 
 
-def _headers(
+def _with_own(
     message: Message, meta: MessageOptions, circumstances: Mapping[str, str], key: str | None
 ) -> dict[str, str]:
-    """Return the headers of ``message``. Its own come first, and none of them has a name of ours."""
-    headers = {**meta.headers(message), **circumstances} if meta.header_fields else {**circumstances}
+    """Add the headers that ``message`` has of its own, of which none has a name of ours; check that all can travel.
+
+    Those of the context can, but for the baggage of another library.
+    """
+    headers = {**meta.headers(message), **circumstances}
     if (identity := meta.idempotency_key(message)) is not None:
         headers[wire.IDEMPOTENCY_KEY] = identity
     if key is not None:
@@ -233,13 +238,8 @@ def _timed(envelope: Envelope, due: Due) -> Envelope:
     """Say in a header from when on a delayed message may be handled: its latency counts from then."""
     if due is None:
         return envelope
-    at = due if isinstance(due, datetime) else timezone.now() + due
+    at = due if isinstance(due, datetime) else clock.now() + due
     return replace(envelope, headers={**envelope.headers, wire.NOT_BEFORE: at.isoformat()})
-
-
-def _check_priority(priority: int) -> None:
-    if not isinstance(priority, int) or not 0 <= priority <= 9:
-        raise ValueError(f"priority={priority} is not between 0 and 9")
 
 
 def redeliver(bus: str, envelope: Envelope, group: str) -> Receipt:

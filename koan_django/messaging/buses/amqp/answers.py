@@ -4,56 +4,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from koan_django.messaging.buses.broker import Outcome
-
-from .unconfirmed import Publication
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-    from koan_django.messaging.envelope import Envelope
-
-    #: Exchange, routing key, what is published there, and headers beside its own.
-    Addressed = tuple[str, str, Envelope, Mapping[str, str | bool]]
-
-_NO_ANSWER = Outcome("unknown", "no answer from the publisher")
+    from .unconfirmed import Publication
 
 
 class Answers:
-    """Collects the outcomes of one call."""
+    """Counts the answers to one call. It holds no publications, which hold it: a ring would outlive the call."""
 
-    def __init__(self, count: int) -> None:
-        self.outcomes = [_NO_ANSWER] * count
-        self._tell: Callable[[], object] = _nobody
-        self._missing = count
-
-    @property
-    def complete(self) -> bool:
-        """Whether all are here."""
-        return not self._missing
+    def __init__(self, publications: Sequence[Publication]) -> None:
+        #: How many are not here yet.
+        self.missing = len(publications)
+        self._tell: Callable[[], object] | None = None
+        take = self._take
+        for publication in publications:
+            publication.on_done = take
 
     def when_complete(self, tell: Callable[[], object]) -> None:
         """Call ``tell`` once all are here, at once if they are; perhaps twice."""
         self._tell = tell
-        if not self._missing:
+        if not self.missing:
             tell()
 
-    def at(self, index: int) -> Callable[[Outcome], None]:
-        def done(outcome: Outcome) -> None:
-            self.outcomes[index] = outcome
-            self._missing -= 1
-            if not self._missing:
-                self._tell()
-
-        return done
-
-    def publications(self, messages: Sequence[Addressed]) -> list[Publication]:
-        """Return what is to be queued."""
-        return [Publication(*each, self.at(index)) for index, each in enumerate(messages)]
-
-
-def _nobody() -> None:
-    """Nobody waits yet."""
+    def _take(self, _: Publication) -> None:
+        self.missing -= 1
+        if not self.missing and self._tell is not None:
+            self._tell()
 
 
 def abandon(publications: Sequence[Publication]) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from struct import Struct
 from struct import error as StructError  # noqa: N812  # it is an exception
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 from amqp import spec
 
 from .frames import PROPERTIES
@@ -22,9 +23,9 @@ _METHOD, _HEADER, _BODY = 1, 2, 3
 _DELIVER, _ACK = (
     b"".join(number.to_bytes(2, "big") for number in method) for method in (spec.Basic.Deliver, spec.Basic.Ack)
 )
-#: Arguments and end of ``basic.ack``: delivery tag, multiple.
-_ACK_REST = Struct(">QBB").unpack_from
-_ACK_SIZE = 13
+#: A whole frame of ``basic.ack``: type, channel, size, method, delivery tag, multiple, end.
+_WHOLE_ACK = Struct(">BHI4sQBB")
+_ACK_SIZE = _WHOLE_ACK.size - _FRAME_SIZE - 1
 #: Size of the body and the flags of the properties, behind class and weight.
 _CONTENT = Struct(">QH").unpack_from
 _LONG, _NUMBER, _LONG_LONG = Struct(">I").unpack_from, Struct(">i").unpack_from, Struct(">q").unpack_from
@@ -35,7 +36,7 @@ _FLAGS = sum(flag for _, flag, _ in PROPERTIES)
 _STRANGE = (StructError, IndexError, UnicodeDecodeError, ValueError)
 
 
-class Delivered(NamedTuple):
+class Delivered(msgspec.Struct):
     """A message from the broker, with what :func:`~.properties.from_amqp` asks of one of py-amqp."""
 
     delivery_tag: int
@@ -44,7 +45,7 @@ class Delivered(NamedTuple):
     body: bytes
 
 
-class Delivery(NamedTuple):
+class Delivery(msgspec.Struct):
     """A message in a buffer: whose it is, and where what follows it begins."""
 
     end: int
@@ -53,7 +54,7 @@ class Delivery(NamedTuple):
     message: Delivered
 
 
-class Ack(NamedTuple):
+class Ack(msgspec.Struct):
     """A confirm in a buffer, and where what follows it begins."""
 
     end: int
@@ -65,20 +66,16 @@ class Ack(NamedTuple):
 def read(data: bytes, at: int) -> Delivery | Ack | None:
     """Return what begins at ``at``; ``None`` when it is something else, is not whole, or is not plain."""
     method = data[at + _FRAME_SIZE : at + _FRAME_SIZE + 4]
-    if method not in (_DELIVER, _ACK):
-        return None
     try:
-        return _delivery(data, at) if method == _DELIVER else _ack(data, at)
+        if method == _DELIVER:
+            return _delivery(data, at)
+        if method == _ACK:
+            kind, channel, size, _, tag, multiple, end = _WHOLE_ACK.unpack_from(data, at)
+            if (kind, size, end) == (_METHOD, _ACK_SIZE, _END):
+                return Ack(at + _WHOLE_ACK.size, channel, tag, bool(multiple & 1))
     except _STRANGE:
-        return None
-
-
-def _ack(data: bytes, at: int) -> Ack | None:
-    kind, channel, size = _FRAME(data, at)
-    tag, multiple, end = _ACK_REST(data, at + _FRAME_SIZE + 4)
-    if (kind, size, end) != (_METHOD, _ACK_SIZE, _END):
-        return None
-    return Ack(at + _FRAME_SIZE + _ACK_SIZE + 1, channel, tag, bool(multiple & 1))
+        pass
+    return None
 
 
 def _delivery(data: bytes, at: int) -> Delivery | None:

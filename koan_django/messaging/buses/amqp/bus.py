@@ -16,9 +16,9 @@ from koan_django.messaging.routing import partition_in, routing_key
 
 from .link import Link
 from .names import Names
-from .properties import NO_HEADERS
 from .publisher import Publisher
 from .topology import delay_header, steps_of, topology_of
+from .unconfirmed import Publication
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from koan_django.messaging.envelope import Envelope
     from koan_django.messaging.handling.consumer import Consumer
 
-    from .answers import Addressed
     from .topology import Topology
 
 
@@ -78,12 +77,17 @@ class AmqpBus(BrokerBus):
     async def apublish(self, envelopes: Sequence[Envelope], delay: timedelta | None = None) -> list[Outcome]:
         return await self.publisher.apublish(self._addressed(envelopes, delay))
 
-    def _addressed(self, envelopes: Sequence[Envelope], delay: timedelta | None) -> list[Addressed]:
+    def _addressed(self, envelopes: Sequence[Envelope], delay: timedelta | None) -> list[Publication]:
         if delay is None:
-            return [(*self.address(each), each, NO_HEADERS) for each in envelopes]
+            return list(map(self._publication, envelopes))
         steps = steps_of(delay)
         exchange, headers = self.names.delay(steps[0]), {delay_header(step): True for step in steps}
-        return [(exchange, each.routing_key, each, headers) for each in envelopes]
+        return [Publication(exchange, each.routing_key, each, headers) for each in envelopes]
+
+    def _publication(self, envelope: Envelope) -> Publication:
+        if envelope.group or self._apart:
+            return Publication(*self.address(envelope), envelope)
+        return Publication(self.names.exchange, envelope.routing_key, envelope)
 
     def can_delay(self, envelopes: Sequence[Envelope], delay: timedelta) -> bool:
         """On the ladder, for so long as it reaches. It leads to whoever receives the alias, in the shared queues."""

@@ -22,8 +22,8 @@ _END = b"\xce"
 #: What stands around the payload of a frame.
 _SPARE = 8
 _METHOD, _HEADER, _BODY = 1, 2, 3
-#: Class, weight and size of the body.
-_CONTENT = Struct(">HHQ").pack
+#: The begin of a frame with properties: behind its size class, weight and size of the body.
+_CONTENT = Struct(">BHIHHQ").pack
 _TEXT_ITEM, _NUMBER_ITEM = Struct(">cI").pack, Struct(">ci").pack
 _LARGEST = 2**31 - 1
 _BASIC = spec.Basic.CLASS_ID
@@ -47,7 +47,7 @@ def publish(channel: int, exchange: str, routing_key: str, properties: bytes, bo
     size, room = len(body), frame_max - _SPARE
     pieces = [
         _method(channel, exchange, routing_key),
-        _FRAME(_HEADER, channel, len(properties) + 12) + _CONTENT(_BASIC, 0, size),
+        _CONTENT(_HEADER, channel, len(properties) + 12, _BASIC, 0, size),
         properties,
         _END,
     ]

@@ -6,6 +6,7 @@ The owner waits for the broker's frames and for other threads at once: they call
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 import select
@@ -13,7 +14,7 @@ import socket
 import ssl
 import time
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from amqp.exceptions import AccessRefused, AMQPError
 from kombu.connection import Connection
@@ -29,8 +30,7 @@ from .arrivals import Ack
 from .readahead import ReadAhead
 from .tolerance import tolerant
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 10
 CONNECT_SECONDS = 5
@@ -74,11 +74,12 @@ class Link:
         self._poll = select.poll()
         self._poll.register(self._reader, select.POLLIN)
         self._socket: Any = None
-        #: How many bytes TLS has decrypted ahead.
-        self._decrypted: Callable[[], int] | None = None
+        self._is_plain = False
         self._polled = -1
         self._ahead: ReadAhead | None = None
         self.blocked = self.stale = False
+        #: The size of the largest frame that both sides agreed on, in bytes.
+        self.frame_max = 0
         self._watched = Watched(url, self._rotated)
         _links.add(self)
 
@@ -88,9 +89,10 @@ class Link:
         return self._transport is not None and bool(self._transport.connected)
 
     @property
-    def frame_max(self) -> int:
-        """The size of the largest frame that both sides agreed on, in bytes."""
-        return int(self._connection.frame_max)
+    def is_ready(self) -> bool:
+        """Whether messages may be written to it now."""
+        transport = self._transport
+        return transport is not None and transport.connected and not self.blocked and not self.stale
 
     @property
     def broker(self) -> str:
@@ -114,11 +116,11 @@ class Link:
             self._connection = self._established(url)
         self.stale = False
         self._watched.use(url)
-        self._transport = self._connection.transport
+        self._transport, self.frame_max = self._connection.transport, int(self._connection.frame_max)
         self._socket = self._connection.sock
-        self._decrypted = getattr(self._socket, "pending", None)
         self._socket.settimeout(self._reply_seconds)
         self._ahead = ReadAhead.of(self._connection)
+        self._is_plain = self._ahead.is_plain
         self._connection.on_inbound_frame = tolerant(self._connection.on_inbound_frame)
         self._polled = self._socket.fileno()
         self._poll.register(self._polled, select.POLLIN)
@@ -143,21 +145,17 @@ class Link:
         """Write whole frames."""
         view = memoryview(frames)
         for at in range(0, len(view), PIECE_BYTES):
-            piece = view[at : at + PIECE_BYTES]
-            written = self._write_at_once(piece)
+            piece, written = view[at : at + PIECE_BYTES], 0
+            if self._is_plain:  # TLS has to see it first
+                try:  # noqa: SIM105  # each message comes this way
+                    # As much as the system takes now, which a socket with a time limit would ask for first. The number
+                    # is asked for each time: that of a socket which py-amqp has closed may be another file's by now.
+                    written = os.write(self._socket.fileno(), piece)
+                except OSError:  # there is no room, or the transport will say what is wrong
+                    pass
             if written < len(piece):
                 self._transport.write(piece[written:])
             self._connection.bytes_sent += 1  # what the heartbeats go by
-
-    def _write_at_once(self, piece: memoryview) -> int:
-        """Write as much as the system takes now. A socket with a time limit asks first whether it takes anything."""
-        if self._socket is None or self._decrypted is not None:  # TLS has to see it first
-            return 0
-        try:
-            # Asked for each time: the number of a socket that py-amqp has closed may be another file's by now.
-            return os.write(self._socket.fileno(), piece)
-        except OSError:  # there is no room, or the transport will say what is wrong
-            return 0
 
     def wake(self) -> None:
         """End the owner's :meth:`wait`; safe from any thread and in a signal handler."""
@@ -169,7 +167,8 @@ class Link:
 
         Without a connection it waits for a wake-up only.
         """
-        arrived = self._has_more
+        ahead = self._ahead
+        arrived = ahead is not None and ahead.pending
         for descriptor, _ in self._poll.poll(0 if arrived else math.ceil(seconds * 1000)):
             if descriptor == self._reader:
                 os.read(self._reader, 4096)
@@ -177,52 +176,47 @@ class Link:
                 arrived = True
         if self._connection is None:
             return
-        if arrived:
-            self._dispatch_read()
+        while arrived:
+            if not self._take():
+                # Not its blocking_read(), which sets a time limit each time: the socket has one.
+                self._connection.on_inbound_frame(self._transport.read_frame())
+            arrived = ahead is not None and ahead.pending
         self._heard = time.monotonic()
         if self._heard - self._ticked >= 1:
             self._ticked = self._heard
             self._connection.heartbeat_tick()
 
     def look(self) -> None:
-        """Dispatch the frames that are here already, unless that was done a moment ago."""
-        if time.monotonic() - self._heard >= FRESH_SECONDS:
-            self.wait(0)
+        """Dispatch the frames that are here already, unless that was done a moment ago.
 
-    def _dispatch_read(self) -> None:
-        """Dispatch what is read with the next frame."""
-        while True:
-            if not self._take():
-                # Not its blocking_read(), which sets a time limit each time: the socket has one.
-                self._connection.on_inbound_frame(self._transport.read_frame())
-            if not self._has_more:
-                return
+        A connection that turns out to have ended is left, which harms nobody who has nothing under way.
+        """
+        if time.monotonic() - self._heard >= FRESH_SECONDS and self.connected:
+            try:
+                self.wait(0)
+            except Exception as error:
+                logger.info("The connection has ended: %s", redact_text(f"{type(error).__name__}: {error}"))
+                self.disconnect(politely=False)
 
     def _take(self) -> bool:
         """Dispatch a message or a confirm that is read without py-amqp; return whether there was one for anybody."""
-        found = self._ahead.peek() if self._ahead is not None else None
+        ahead = self._ahead
+        found = ahead.peek() if ahead is not None else None
         channel = None if found is None else self._connection.channels.get(found.channel)
-        if self._ahead is None or found is None or channel is None:
+        if ahead is None or found is None or channel is None:
             return False
         if isinstance(found, Ack):
-            self._ahead.skip(found)
+            ahead.at = found.end
             for confirmed in channel.events["basic_ack"]:
                 confirmed(found.tag, found.multiple)
         else:
             arrived = channel.callbacks.get(found.consumer_tag)
             if arrived is None:
                 return False
-            self._ahead.skip(found)
+            ahead.at = found.end
             arrived(found.message)
         self._connection.bytes_recv += 1  # what the heartbeats go by
         return True
-
-    @property
-    def _has_more(self) -> bool:
-        """What was read ahead, and what TLS has decrypted, no selector sees."""
-        if self._ahead is not None and self._ahead.pending:
-            return True
-        return self._decrypted is not None and self._decrypted() > 0
 
     def disconnect(self, *, politely: bool = True) -> None:
         """Close the connection: politely, if that works, so that the broker has read what was written."""
@@ -234,7 +228,8 @@ class Link:
                 with contextlib.suppress(Exception):
                     self._socket.settimeout(CLOSE_SECONDS)
                     connection.close()
-            self._socket = self._decrypted = self._ahead = None
+            self._socket = self._ahead = None
+            self._is_plain = False
         self.blocked = False
         if connection is not None:
             with contextlib.suppress(Exception):

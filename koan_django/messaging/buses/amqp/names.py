@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Names:
     """The names on one bus, or in one section of it: a tenant's, or that of the tenants of a lane.
 
@@ -20,9 +21,9 @@ class Names:
     prefix: str
     section: str = ""
 
-    @property
+    @cached_property
     def exchange(self) -> str:
-        """The topic exchange that messages are published to."""
+        """The topic exchange that messages are published to; asked for with each of them."""
         return f"{self.prefix}{self._section}"
 
     def group(self, group: str) -> str:

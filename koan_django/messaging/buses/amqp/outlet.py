@@ -102,7 +102,7 @@ class Outlet:
             if verdict.outcome == "retry":
                 envelope = envelope.next_attempt()
         answered = partial(self._answered, parcel)
-        self._bus.publisher.submit([Publication(exchange, key, envelope, headers, answered, parcel.bare)])
+        self._bus.publisher.submit([Publication(exchange, key, envelope, headers, parcel.bare, answered)])
 
     def _way_back(self, verdict: Verdict, queue: str) -> tuple[str, str]:
         """Exchange and routing key: by a bucket to ``queue``, or straight to its end."""
@@ -112,9 +112,9 @@ class Outlet:
         policy = found.retry if found else self._bus.options.retry
         return self._bus.names.retry(_bucket(policy, verdict.wait)), queue
 
-    def _answered(self, parcel: _Parcel, outcome: Outcome) -> None:
+    def _answered(self, parcel: _Parcel, publication: Publication) -> None:
         """Called by whoever publishes then."""
-        self._answers.append((parcel, outcome))
+        self._answers.append((parcel, publication.outcome))
         self._wake()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from koan_django.messaging import cloudevents
 from koan_django.messaging import envelope as wire
 from koan_django.messaging.cleaning import clean_header, identifier, whole
 from koan_django.messaging.envelope import Envelope, time_in
+from koan_django.messaging.routing import routing_key
 
 from . import frames
 from .topology import DELAY
@@ -27,6 +28,8 @@ _TRANSIENT = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", 
 #: Short strings on the wire have a length of one byte.
 _SHORT = 255
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: The length of a time with microseconds and a zone.
+_WITH_FRACTION = len("2026-01-01T00:00:00.000000+00:00")
 #: The largest header that a message keeps when there is no room for all, in bytes.
 _BARE = 2048
 _PARTITION = re.compile(r"\.p\d*$")
@@ -38,7 +41,7 @@ _FLAGS = {name: flag for name, flag, _ in frames.PROPERTIES}
 _MAYBE = _FLAGS["correlation_id"] | _FLAGS["timestamp"]
 _ALWAYS = sum(_FLAGS.values()) & ~_MAYBE
 _JSON = frames.short("application/json") + frames.short("utf-8")
-_PERSISTENT = frames.octet(2)
+_PERSISTENT = b"\x02"
 #: Headers that are written from the fields of an envelope.
 _FIELDS = frozenset({wire.VERSION, wire.ATTEMPT, ROUTING_KEY})
 
@@ -54,25 +57,26 @@ def properties_of(envelope: Envelope, extra: Mapping[str, str | bool] = NO_HEADE
         headers = {name: value for name, value in headers.items() if name in wire.OWN and len(value.encode()) <= _BARE}
     if extra or not _FIELDS.isdisjoint(headers):
         headers = {name: value for name, value in {**headers, **extra}.items() if name not in _FIELDS}
-    correlation = envelope.correlation_id.encode("utf-8", "surrogatepass")
-    flags, kept = _ALWAYS, b""
-    if len(correlation) <= _SHORT:  # the header of the same name holds it anyway
-        flags |= _FLAGS["correlation_id"]
-        kept = frames.octet(len(correlation)) + correlation
-    table = frames.items(headers) + _bookkeeping(envelope.version, envelope.attempt, envelope.routing_key)
-    time = _timestamp(envelope.headers.get(wire.SENT_AT))
-    if time:
-        flags |= _FLAGS["timestamp"]
+    table = frames.items(headers)
+    if not (
+        envelope.version == envelope.attempt == 1
+        and envelope.routing_key == _usual_key(envelope.alias)
+        and wire.SENT_AT in headers
+    ):
+        table += _bookkeeping(envelope.version, envelope.attempt, envelope.routing_key)
+    identity = frames.short(envelope.id)
+    correlation = envelope.headers.get(wire.CORRELATION)
+    story = identity if not correlation or correlation == envelope.id else _story_of(correlation)
+    time = _time_of(envelope.headers.get(wire.SENT_AT))
     return b"".join(
         (
-            flags.to_bytes(2, "big"),
-            _JSON,
+            _flags(bool(story), bool(time)),
             frames.long(len(table)),
             table,
             _PERSISTENT,
             frames.octet(envelope.priority),
-            kept,
-            frames.short(envelope.id),
+            story,
+            identity,
             time,
             _alias_of(envelope.alias),
         )
@@ -81,14 +85,40 @@ def properties_of(envelope: Envelope, extra: Mapping[str, str | bool] = NO_HEADE
 
 @lru_cache(maxsize=1024)
 def _bookkeeping(version: int, attempt: int, routing_key: str) -> bytes:
-    """The headers that an envelope has fields for. A first attempt is not counted: most messages have no other."""
+    """The headers that an envelope has fields for. Most messages have none of them: all three are as usual."""
     counted = {wire.ATTEMPT: attempt} if attempt != 1 else {}
     return frames.items({wire.VERSION: version, **counted, ROUTING_KEY: routing_key})
 
 
+@lru_cache(maxsize=1024)
+def _usual_key(alias: str) -> str:
+    """With which a message without a partition key is published first."""
+    return routing_key(alias, None)
+
+
+@cache
+def _flags(has_story: bool, has_time: bool) -> bytes:
+    """Which properties there are, and the first of them."""
+    found = _ALWAYS | has_story * _FLAGS["correlation_id"] | has_time * _FLAGS["timestamp"]
+    return found.to_bytes(2, "big") + _JSON
+
+
+def _story_of(correlation: str) -> bytes:
+    """Nothing for one that is too long: the header of the same name holds it anyway."""
+    encoded = correlation.encode("utf-8", "surrogatepass")
+    return frames.octet(len(encoded)) + encoded if len(encoded) <= _SHORT else b""
+
+
+def _time_of(sent_at: str | None) -> bytes:
+    """In whole seconds, so that what is sent in one of them has the same."""
+    if sent_at is not None and len(sent_at) == _WITH_FRACTION and sent_at[19] == "." and sent_at[20:26].isdecimal():
+        sent_at = sent_at[:19] + sent_at[26:]
+    return _timestamp(sent_at)
+
+
 @lru_cache(maxsize=64)
 def _timestamp(sent_at: str | None) -> bytes:
-    """What is sent together was sent at the same time. What nobody can read, or is before 1970, is left out."""
+    """What nobody can read, or is before 1970, is left out."""
     found = time_in(sent_at)
     return b"" if found is None or found < _EPOCH else frames.long_long(int(found.timestamp()))
 
@@ -108,17 +138,23 @@ def from_amqp(message: Any, group: str) -> Envelope:
     if event is not None:
         headers, body = event.headers, event.body
         properties = properties | {name: value for name, value in event.properties.items() if value}
-    routing_key = str(headers.pop(ROUTING_KEY, "") or message.delivery_info.get("routing_key", ""))
+    key, delivered = str(headers.pop(ROUTING_KEY, "")), str(message.delivery_info.get("routing_key", ""))
+    alias = _alias(properties.get("type") or _PARTITION.sub("", key or delivered))
+    if not key:
+        key, usual = delivered, _usual_key(alias)
+        # One of ours that the broker has dead-lettered, or that was moved, came by the name of a queue.
+        if key != usual and wire.SENT_AT in headers and _PARTITION.sub("", key) != alias:
+            key = usual
     version, attempt = whole(headers.pop(wire.VERSION, 1)), whole(headers.pop(wire.ATTEMPT, 1))
     if properties.get("correlation_id"):
         headers.setdefault(wire.CORRELATION, properties["correlation_id"])
     return Envelope(
         id=identifier(properties.get("message_id") or new_id()),
-        alias=_alias(properties.get("type") or _PARTITION.sub("", routing_key)),
+        alias=alias,
         version=version,
         body=body,
         headers={kept: clean_header(kept, headers[name]) for name in headers if (kept := _kept(name)) is not None},
-        routing_key=clean(routing_key, _SHORT),
+        routing_key=clean(key, _SHORT),
         group=group,
         attempt=attempt,
         priority=whole(properties.get("priority", 0), least=0),

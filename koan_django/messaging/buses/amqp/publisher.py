@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
-from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from amqp.exceptions import ChannelError, FrameSyntaxError
@@ -30,15 +30,15 @@ from .answers import Answers, abandon
 from .link import Link
 from .properties import properties_of
 from .topology import Topology, declare, delay_topology, sending_exchanges
-from .unconfirmed import Publication, Unconfirmed
+from .unconfirmed import Unconfirmed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from koan_django.messaging.conf import BusOptions
 
-    from .answers import Addressed
     from .names import Names
+    from .unconfirmed import Publication
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +57,7 @@ FRAME_OVERHEAD = 2048
 _UNWRITABLE = (FrameSyntaxError, struct.error, UnicodeError, TypeError)
 
 
+_outcome = attrgetter("outcome")
 #: Whose code raises the errors of a connection. Any other code runs by a signal in the middle of something.
 _HOMES = frozenset({"amqp", "koan_django", "kombu", "selectors", "socket", "ssl", "vine"})
 
@@ -102,40 +103,43 @@ class Publisher(threading.Thread):
         #: Whether it may be given messages: from the first moment until its thread has ended.
         self.serves = True
 
-    def publish(self, messages: Sequence[Addressed]) -> list[Outcome]:
+    def publish(self, publications: Sequence[Publication]) -> list[Outcome]:
         """Publish messages and wait for all outcomes, in order."""
-        if not messages:
+        if not publications:
             return []
         if self._leader == threading.get_ident():  # a signal came while this thread was writing
-            return [Outcome("unsent", "this thread is in the middle of publishing")] * len(messages)
-        limit = time.monotonic() + self._patience_with(len(messages))
-        answers = Answers(len(messages))
-        publications = answers.publications(messages)
+            return [Outcome("unsent", "this thread is in the middle of publishing")] * len(publications)
+        limit = time.monotonic() + self._patience_with(len(publications))
+        answers = Answers(publications)
         if self._accept(publications):
             self._lead(answers, limit)
-        return self._collect(answers, publications, limit)
+        if answers.missing:
+            self._wait(answers, publications, limit)
+        return list(map(_outcome, publications))
 
-    def begin(self, messages: Sequence[Addressed]) -> Callable[[], list[Outcome]]:
+    def begin(self, publications: Sequence[Publication]) -> Callable[[], list[Outcome]]:
         """Have the thread of the publisher do what :meth:`publish` does; what is returned waits for the outcomes."""
-        limit = time.monotonic() + self._patience_with(len(messages))
-        answers = Answers(len(messages))
-        publications = answers.publications(messages)
+        limit = time.monotonic() + self._patience_with(len(publications))
+        answers = Answers(publications)
         self.submit(publications)
-        return partial(self._collect, answers, publications, limit)
 
-    def _collect(self, answers: Answers, publications: Sequence[Publication], limit: float) -> list[Outcome]:
+        def outcomes() -> list[Outcome]:
+            self._wait(answers, publications, limit)
+            return list(map(_outcome, publications))
+
+        return outcomes
+
+    def _wait(self, answers: Answers, publications: Sequence[Publication], limit: float) -> None:
         """Wait for all ``answers``; what is not written by then is not written any more."""
-        if not answers.complete:
-            complete = threading.Event()
-            answers.when_complete(complete.set)
-            self._wake()
-            if not complete.wait(max(limit - time.monotonic(), 0.0)):
-                abandon(publications)
-        return list(answers.outcomes)
+        complete = threading.Event()
+        answers.when_complete(complete.set)
+        self._wake()
+        if not complete.wait(max(limit - time.monotonic(), 0.0)):
+            abandon(publications)
 
-    async def apublish(self, messages: Sequence[Addressed]) -> list[Outcome]:
+    async def apublish(self, publications: Sequence[Publication]) -> list[Outcome]:
         """Like :meth:`publish`, awaited: the event loop goes on, and no thread waits."""
-        if not messages:
+        if not publications:
             return []
         loop, complete = asyncio.get_running_loop(), asyncio.Event()
 
@@ -143,22 +147,21 @@ class Publisher(threading.Thread):
             with suppress(RuntimeError):  # the loop has ended, and nobody wants to know any more
                 loop.call_soon_threadsafe(complete.set)
 
-        answers = Answers(len(messages))
+        answers = Answers(publications)
         answers.when_complete(tell)
-        publications = answers.publications(messages)
         self.submit(publications)
         try:
-            async with asyncio.timeout(self._patience_with(len(messages))):
+            async with asyncio.timeout(self._patience_with(len(publications))):
                 await complete.wait()
         except TimeoutError:
             pass
         finally:
             if not complete.is_set():
                 abandon(publications)
-        return list(answers.outcomes)
+        return list(map(_outcome, publications))
 
     def submit(self, publications: Sequence[Publication]) -> None:
-        """Queue publications; each learns its outcome by ``done``: at once while the broker cannot be reached."""
+        """Queue publications; each tells by ``on_done`` when it has its outcome: at once while no broker is there."""
         self._accept(publications)
         self._wake()
 
@@ -221,7 +224,7 @@ class Publisher(threading.Thread):
             if self._owning.acquire(blocking=False):
                 try:
                     self._leader = threading.get_ident()
-                    while not answers.complete and self._can_lead and time.monotonic() < limit:
+                    while answers.missing and self._link.is_ready and time.monotonic() < limit:
                         self._turn()
                 except BaseException as error:
                     self._lose(error)
@@ -234,12 +237,8 @@ class Publisher(threading.Thread):
                 self._owning.release()
             except RuntimeError:  # it is another's
                 pass
-            if not self._is_idle:
+            if self._queue or self._in_flight:
                 self._wake()
-
-    @property
-    def _can_lead(self) -> bool:
-        return self._link.connected and not self._link.blocked and not self._link.stale
 
     @property
     def _is_idle(self) -> bool:
@@ -267,27 +266,34 @@ class Publisher(threading.Thread):
     # the work, of the owner
 
     def _turn(self) -> None:
-        if self._link.connected and not self._in_flight:
-            self._look()
+        link = self._link
+        if not self._in_flight:
+            link.look()
+        if link.is_ready:
+            self.error = ""
+        elif not self._prepare():
+            return
+        while self._queue and self._may_write:
+            link.write(self._chunk())
+        link.wait(self._patience())
+        if self._in_flight or link.blocked or self._was_blocked:
+            self._expire()
+
+    def _prepare(self) -> bool:
+        """Connect, and answer what cannot be written now; return whether there is a connection to listen to."""
         if not self._link.connected:
             if not self._may_connect():
-                return
+                return False
             self._connect()
         if self._link.stale and not self._in_flight:  # everything is confirmed: a good moment
             self._link.disconnect()
             self._wanted = True
-            return
-        self._write()
-        self._link.wait(self._patience())
-        self._expire()
-
-    def _look(self) -> None:
-        """See what came while nobody listened. A connection that has ended meanwhile harms no message."""
-        try:
-            self._link.look()
-        except Exception as error:
-            logger.info("The connection has ended: %s", redact_text(f"{type(error).__name__}: {error}"))
-            self._link.disconnect(politely=False)
+            return False
+        self.error = ""
+        if self._link.blocked:
+            self.error = "the broker is short of memory or disk and takes no messages"
+            self._refuse_queued()
+        return True
 
     def _may_connect(self) -> bool:
         """Connect when somebody wants to publish; between attempts what arrives is answered at once."""
@@ -313,22 +319,14 @@ class Publisher(threading.Thread):
         self._wanted = self._unreachable = False
         self._backoff, self.error = MIN_BACKOFF_SECONDS, ""
 
-    def _write(self) -> None:
-        if self._link.blocked:
-            self.error = "the broker is short of memory or disk and takes no messages"
-            self._refuse_queued()
-            return
-        self.error = ""
-        while self._queue and self._may_write:
-            self._link.write(b"".join(self._chunk()))
-
     @property
     def _may_write(self) -> bool:
-        return len(self._in_flight) < WINDOW and not self._link.stale
+        return len(self._in_flight) < WINDOW and self._link.is_ready
 
-    def _chunk(self) -> list[bytes]:
+    def _chunk(self) -> bytes:
         """Take from the queue what is written at once."""
-        pieces, size, deadline = [], 0, time.monotonic() + self._timeout
+        pieces: list[bytes] = []
+        size, deadline = 0, time.monotonic() + self._timeout
         while self._queue and size < CHUNK_BYTES and self._may_write:
             publication = self._queue[0]
             encoded = b"" if publication.abandoned else self._encoded(publication)
@@ -338,7 +336,7 @@ class Publisher(threading.Thread):
                 self._in_flight.add(publication)
                 pieces.append(encoded)
                 size += len(encoded)
-        return pieces
+        return b"".join(pieces)
 
     def _encoded(self, publication: Publication) -> bytes:
         """Return the frames of a message; nothing if there is no way to write them, which its sender is told."""
@@ -375,7 +373,8 @@ class Publisher(threading.Thread):
             return 0.0
         if self._link.blocked:
             return 1.0
-        return min(max(self._in_flight.deadline - time.monotonic(), 0.0), 1.0)
+        oldest = next(iter(self._in_flight.values()))
+        return min(max(oldest.deadline - time.monotonic(), 0.0), 1.0)
 
     def _expire(self) -> None:
         if self._link.blocked or self._was_blocked:  # the time of an alarm counts for nobody
@@ -388,12 +387,13 @@ class Publisher(threading.Thread):
 
     def _on_ack(self, tag: int, multiple: bool) -> None:
         for publication in self._in_flight.settle(tag, multiple):
-            if self._in_flight.was_returned(publication):
+            if self._in_flight.returned and self._in_flight.was_returned(publication):
                 exchange, key = publication.exchange, publication.routing_key
                 where = f" from the exchange {exchange!r}" if exchange else ""
                 publication.done(Outcome("returned", f"no queue receives {key!r}{where}"))
-            else:
-                publication.done(CONFIRMED)
+            else:  # not by done(): most come this way
+                publication.outcome = CONFIRMED
+                publication.on_done(publication)
 
     def _on_nack(self, tag: int, multiple: bool) -> None:
         for publication in self._in_flight.settle(tag, multiple):

@@ -23,56 +23,62 @@ class ReadAhead:
     """Gives out what ``read`` returned, in pieces as small as are asked for.
 
     ``plain`` is a socket without TLS: what has arrived is read from it without asking first whether
-    anything has, as a socket with a time limit does.
+    anything has, as a socket with a time limit does. ``decrypted`` tells how many bytes TLS has ready.
     """
 
-    def __init__(self, read: Callable[[int], bytes], plain: Any = None) -> None:
+    def __init__(
+        self, read: Callable[[int], bytes], plain: Any = None, decrypted: Callable[[], int] | None = None
+    ) -> None:
         self._read = read
         self._plain = plain
         self._data = b""
-        self._at = 0
+        #: Where in it begins what nobody has taken yet.
+        self.at = 0
+        self._decrypted = decrypted
 
     @classmethod
     def of(cls, connection: Any) -> ReadAhead:
         """Stand between an established connection of py-amqp and its socket."""
-        is_plain = getattr(connection.sock, "pending", None) is None
-        made = cls(connection.transport._quick_recv, connection.sock if is_plain else None)
+        decrypted = getattr(connection.sock, "pending", None)
+        plain = connection.sock if decrypted is None else None
+        made = cls(connection.transport._quick_recv, plain, decrypted)
         connection.transport._quick_recv = made.read
         return made
 
     @property
+    def is_plain(self) -> bool:
+        """Whether what is read and written is what the system sees, without TLS."""
+        return self._plain is not None
+
+    @property
     def pending(self) -> bool:
-        """Whether something was read that nobody has asked for yet: no selector sees it."""
-        return self._at < len(self._data)
+        """Whether something has been read, or decrypted, that nobody has taken yet: no selector sees it."""
+        return self.at < len(self._data) or (self._decrypted is not None and self._decrypted() > 0)
 
     def peek(self) -> Delivery | Ack | None:
-        """Return the message or the confirm that comes next, if it is whole and plain; :meth:`skip` takes it.
+        """Return the message or the confirm that comes next, if it is whole and plain; who takes it sets :attr:`at`.
 
         Reads, if nothing is left of what was read before.
         """
-        self._fill()
-        return read(self._data, self._at)
-
-    def skip(self, found: Delivery | Ack) -> None:
-        """Go on behind ``found``."""
-        self._at = found.end
+        if self.at >= len(self._data):
+            self._fill()
+        return read(self._data, self.at)
 
     def read(self, size: int) -> bytes:
         """Return at most ``size`` bytes, nothing at the end of the stream."""
-        self._fill()
-        piece = self._data[self._at : self._at + size]
-        self._at += len(piece)
+        if self.at >= len(self._data):
+            self._fill()
+        piece = self._data[self.at : self.at + size]
+        self.at += len(piece)
         return piece
 
     def _fill(self) -> None:
-        if self._at >= len(self._data):
-            self._data, self._at = self._more(), 0
-
-    def _more(self) -> bytes:
+        self._data, self.at = b"", 0
         if self._plain is not None:
             try:
                 # Asked for each time: the number of a closed socket may be another file's by now.
-                return os.read(self._plain.fileno(), CHUNK)
+                self._data = os.read(self._plain.fileno(), CHUNK)
+                return
             except BlockingIOError:
                 pass
-        return self._read(CHUNK)
+        self._data = self._read(CHUNK)

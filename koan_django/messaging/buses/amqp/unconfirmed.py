@@ -3,34 +3,46 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from koan_django.messaging.buses.broker import Outcome
-from koan_django.messaging.envelope import Envelope
+
+from .properties import NO_HEADERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Mapping
+
+    from koan_django.messaging.envelope import Envelope
 
 #: What a returned message tells of itself: its id, and what it was published to.
 Address = tuple[str, str, str]
 
 
-@dataclass(eq=False, slots=True)
-class Publication:
-    """A message on its way, and who wants to know. ``done`` is called by whoever uses the connection then."""
+def _nobody(_: Publication) -> None:
+    """Nobody wants to know."""
+
+
+class Publication(msgspec.Struct, eq=False):
+    """A message on its way, and what became of it. ``on_done`` is called once that is known, by whoever finds out."""
 
     exchange: str
     routing_key: str
     envelope: Envelope
     #: Headers beside those of the envelope; with ``bare`` it has only those of its own that are ours.
-    extra: Mapping[str, str | bool]
-    done: Callable[[Outcome], None]
+    extra: Mapping[str, str | bool] = NO_HEADERS
     bare: bool = False
+    on_done: Callable[[Publication], object] = _nobody
+    outcome: Outcome = Outcome("unknown", "no answer from the publisher")
     deadline: float = 0.0
     #: Whoever wanted to know has given up: what was not written by then is not written any more.
     abandoned: bool = False
+
+    def done(self, outcome: Outcome) -> None:
+        """Say what became of it."""
+        self.outcome = outcome
+        self.on_done(self)
 
     @property
     def address(self) -> Address:
@@ -45,7 +57,7 @@ class Unconfirmed(dict[int, Publication]):
         super().__init__()
         self._tag = 0
         self._lowest = 1
-        self._returned: Counter[Address] = Counter()
+        self.returned: Counter[Address] = Counter()
 
     def add(self, publication: Publication) -> None:
         """Remember what is written next."""
@@ -54,20 +66,21 @@ class Unconfirmed(dict[int, Publication]):
 
     def settle(self, tag: int, multiple: bool) -> list[Publication]:
         """Take out what an answer is for: this tag or, with ``multiple``, everything up to it. Others are ignored."""
-        tags: Iterable[int] = (tag,)
         if multiple:
             tags, self._lowest = range(self._lowest, min(tag, self._tag) + 1), min(tag, self._tag) + 1
-        return [self.pop(each) for each in tags if each in self]
+            return [self.pop(each) for each in tags if each in self]
+        found = self.pop(tag, None)
+        return [] if found is None else [found]
 
     def note_return(self, address: Address) -> None:
         """A message came back; its acknowledgement follows."""
-        self._returned[address] += 1
+        self.returned[address] += 1
 
     def was_returned(self, publication: Publication) -> bool:
         """Whether it came back. One message may be under way to several groups, and to one of them twice."""
-        if not self._returned or not self._returned[publication.address]:
+        if not self.returned[publication.address]:
             return False
-        self._returned[publication.address] -= 1
+        self.returned[publication.address] -= 1
         return True
 
     @property
