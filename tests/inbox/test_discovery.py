@@ -22,7 +22,7 @@ import pytest
 from amqp.basic_message import Message
 from django.core import checks
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import connection, connections
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -200,11 +200,21 @@ def test_a_running_service_is_found_within_three_seconds_and_asked(vhost: Vhost,
     assert (fact.selection, "priority 3" in fact.reason) == (url, True)
 
 
+class Looking(threading.Thread):
+    """A thread that leaves no connection to the database behind, as each must."""
+
+    def run(self) -> None:
+        try:
+            super().run()
+        finally:
+            connections.close_all()
+
+
 def test_a_service_that_starts_while_somebody_looks_is_heard(vhost: Vhost, url: str) -> None:
     with meeting(vhost.url, TIMEOUT=20), wired(vhost.url) as wire:
         heard = listener(wire)
         found: list[str] = []
-        looking = threading.Thread(target=lambda: found.append(finding.find("shop")))
+        looking = Looking(target=lambda: found.append(finding.find("shop")))
         looking.start()
         taken(wire, heard)  # the question that nobody answers
         with announced(url):
@@ -215,7 +225,7 @@ def test_a_service_that_starts_while_somebody_looks_is_heard(vhost: Vhost, url: 
 def test_threads_that_look_at_once_ask_once_and_a_child_goes_by_what_its_parent_found(here: None, url: str) -> None:
     with announced(url), counting("inbox.discover") as events:
         found: list[str] = []
-        threads = [threading.Thread(target=lambda: found.append(finding.find("shop"))) for _ in range(5)]
+        threads = [Looking(target=lambda: found.append(finding.find("shop"))) for _ in range(5)]
         for each in threads:
             each.start()
         for each in threads:
@@ -306,7 +316,7 @@ def test_who_waited_for_somebody_who_looked_in_vain_does_not_look_again(vhost: V
             except StoreUnavailableError as error:
                 raised.append(error)
 
-        threads = [threading.Thread(target=look) for _ in range(8)]
+        threads = [Looking(target=look) for _ in range(8)]
         for each in threads:
             each.start()
         for each in threads:
@@ -513,7 +523,7 @@ def test_whatever_is_not_an_answer_to_this_question_is_left_out_counted_and_not_
     found: list[Service] = []
     with meeting(vhost.url, TIMEOUT=25, HOSTS=["10.0.0.7"]), wired(vhost.url) as wire, counting("inbox.") as events:
         heard = listener(wire)
-        looking = threading.Thread(target=lambda: found.extend(asking.ask("shop")))
+        looking = Looking(target=lambda: found.extend(asking.ask("shop")))
         looking.start()
         question = taken(wire, heard)
         nonce = statements.read_ping(bytes(question.body), "shop", [KEY.encode()]).nonce
@@ -571,7 +581,7 @@ def test_a_flood_that_is_not_believed_takes_no_more_than_the_time_to_look(vhost:
             except ServiceNotFoundError as error:
                 raised.append(error)
 
-        looking = threading.Thread(target=look)
+        looking = Looking(target=look)
         looking.start()
         place = taken(wire, heard).properties["reply_to"]
         while looking.is_alive():
@@ -606,7 +616,7 @@ def test_a_question_that_is_not_believed_is_not_answered(vhost: Vhost, url: str)
 def test_health_tells_that_somebody_says_what_is_not_believed(vhost: Vhost, url: str) -> None:
     with meeting(vhost.url), announced(url), wired(vhost.url) as wire:
         heard = listener(wire)
-        looking = threading.Thread(target=finding.find, args=["shop"])
+        looking = Looking(target=finding.find, args=["shop"])
         end = threading.Event()
 
         def lie() -> None:
