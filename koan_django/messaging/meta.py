@@ -15,6 +15,7 @@ import msgspec
 from .envelope import ALIAS_LENGTH, OWN
 from .markers import IDEMPOTENCY, PARTITION, SENSITIVE, Header, Marker
 from .masking import hints_of, markers_of
+from .routing import routing_key
 
 if TYPE_CHECKING:
     from .messages import Message
@@ -39,6 +40,8 @@ class MessageOptions:
     header_fields: tuple[tuple[str, str], ...]
     #: Key fields that are sensitive: a digest of their value travels in the header, not the value.
     digested: frozenset[str]
+    #: With which it is published when it has no partition key.
+    routing_key: str
 
     def partition_key(self, message: Message) -> str | None:
         """Return the text that decides the partition, or ``None``."""
@@ -123,8 +126,9 @@ def build(cls: type[Message], meta: dict[str, Any], default_alias: str | None) -
     hints = hints_of(cls)
     fields = [field for field in cls.__struct_fields__ if field in hints]
     partition = [name for name in fields if PARTITION in top_markers(hints[name])]
+    alias = meta.get("alias") or default_alias or ""
     return MessageOptions(
-        alias=meta.get("alias") or default_alias or "",
+        alias=alias,
         version=meta.get("version", 1),
         bus=meta.get("bus"),
         pinned="alias" in meta,
@@ -134,4 +138,5 @@ def build(cls: type[Message], meta: dict[str, Any], default_alias: str | None) -
             (name, extra.name) for name in fields for extra in extras_of(hints[name]) if isinstance(extra, Header)
         ),
         digested=frozenset(name for name in fields if SENSITIVE in markers_of(hints[name])),
+        routing_key=routing_key(alias, None),
     )

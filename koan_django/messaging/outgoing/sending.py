@@ -181,7 +181,7 @@ def wrap(
         version=meta.version,
         body=body,
         headers=headers,
-        routing_key=routing_key(meta.alias, partition),
+        routing_key=meta.routing_key if partition is None else routing_key(meta.alias, partition),
         group=group,
         priority=priority,
     )

@@ -79,15 +79,10 @@ class AmqpBus(BrokerBus):
 
     def _addressed(self, envelopes: Sequence[Envelope], delay: timedelta | None) -> list[Publication]:
         if delay is None:
-            return list(map(self._publication, envelopes))
+            return [Publication(*self.address(each), each) for each in envelopes]
         steps = steps_of(delay)
         exchange, headers = self.names.delay(steps[0]), {delay_header(step): True for step in steps}
         return [Publication(exchange, each.routing_key, each, headers) for each in envelopes]
-
-    def _publication(self, envelope: Envelope) -> Publication:
-        if envelope.group or self._apart:
-            return Publication(*self.address(envelope), envelope)
-        return Publication(self.names.exchange, envelope.routing_key, envelope)
 
     def can_delay(self, envelopes: Sequence[Envelope], delay: timedelta) -> bool:
         """On the ladder, for so long as it reaches. It leads to whoever receives the alias, in the shared queues."""

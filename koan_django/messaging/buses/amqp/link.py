@@ -38,7 +38,7 @@ CONNECT_SECONDS = 5
 #: is taken for dead: py-amqp would wait without end.
 REPLY_SECONDS = 10
 CLOSE_SECONDS = 3
-#: For so long after it was listened to a connection counts as looked at.
+#: For so long after somebody listened to it a connection counts as looked at.
 FRESH_SECONDS = 0.01
 #: What a write may take so long for.
 PIECE_BYTES = 128 * 1024
@@ -65,8 +65,10 @@ class Link:
         self._connect_seconds, self._reply_seconds = patience or CONNECT_SECONDS, patience or REPLY_SECONDS
         self._connection: Any = None
         self._transport: Any = None
-        #: When heartbeats were seen to last, and when the broker was listened to.
-        self._ticked = self._heard = 0.0
+        #: When heartbeats were seen to last.
+        self._ticked = 0.0
+        #: Until when it counts as looked at.
+        self.fresh_until = 0.0
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
@@ -181,22 +183,24 @@ class Link:
                 # Not its blocking_read(), which sets a time limit each time: the socket has one.
                 self._connection.on_inbound_frame(self._transport.read_frame())
             arrived = ahead is not None and ahead.pending
-        self._heard = time.monotonic()
-        if self._heard - self._ticked >= 1:
-            self._ticked = self._heard
+        now = time.monotonic()
+        self.fresh_until = now + FRESH_SECONDS
+        if now - self._ticked >= 1:
+            self._ticked = now
             self._connection.heartbeat_tick()
 
     def look(self) -> None:
-        """Dispatch the frames that are here already, unless that was done a moment ago.
+        """Dispatch the frames that are here already.
 
         A connection that turns out to have ended is left, which harms nobody who has nothing under way.
         """
-        if time.monotonic() - self._heard >= FRESH_SECONDS and self.connected:
-            try:
-                self.wait(0)
-            except Exception as error:
-                logger.info("The connection has ended: %s", redact_text(f"{type(error).__name__}: {error}"))
-                self.disconnect(politely=False)
+        if not self.connected:
+            return
+        try:
+            self.wait(0)
+        except Exception as error:
+            logger.info("The connection has ended: %s", redact_text(f"{type(error).__name__}: {error}"))
+            self.disconnect(politely=False)
 
     def _take(self) -> bool:
         """Dispatch a message or a confirm that is read without py-amqp; return whether there was one for anybody."""

@@ -67,7 +67,10 @@ def properties_of(envelope: Envelope, extra: Mapping[str, str | bool] = NO_HEADE
     identity = frames.short(envelope.id)
     correlation = envelope.headers.get(wire.CORRELATION)
     story = identity if not correlation or correlation == envelope.id else _story_of(correlation)
-    time = _time_of(envelope.headers.get(wire.SENT_AT))
+    sent_at = envelope.headers.get(wire.SENT_AT)
+    if sent_at is not None and len(sent_at) == _WITH_FRACTION and sent_at[19] == "." and sent_at[20:26].isdecimal():
+        sent_at = sent_at[:19] + sent_at[26:]  # so that what is sent in one second has the same
+    time = _timestamp(sent_at)
     return b"".join(
         (
             _flags(bool(story), bool(time)),
@@ -109,16 +112,9 @@ def _story_of(correlation: str) -> bytes:
     return frames.octet(len(encoded)) + encoded if len(encoded) <= _SHORT else b""
 
 
-def _time_of(sent_at: str | None) -> bytes:
-    """In whole seconds, so that what is sent in one of them has the same."""
-    if sent_at is not None and len(sent_at) == _WITH_FRACTION and sent_at[19] == "." and sent_at[20:26].isdecimal():
-        sent_at = sent_at[:19] + sent_at[26:]
-    return _timestamp(sent_at)
-
-
 @lru_cache(maxsize=64)
 def _timestamp(sent_at: str | None) -> bytes:
-    """What nobody can read, or is before 1970, is left out."""
+    """In whole seconds. What nobody can read, or is before 1970, is left out."""
     found = time_in(sent_at)
     return b"" if found is None or found < _EPOCH else frames.long_long(int(found.timestamp()))
 

@@ -49,8 +49,8 @@ CHUNK_BYTES = 64 * 1024
 MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 15.0
 #: How often an idle connection is looked at.
 IDLE_SECONDS = 1.0
-#: A caller waits for the confirm; connecting may come on top.
-GRACE_SECONDS = 6.0
+#: A caller waits for the confirm; connecting may come on top, and each message takes its time.
+GRACE_SECONDS, SECONDS_EACH = 6.0, 0.001
 #: What a frame holds beside the properties of a message. The broker adds headers to those that it gives back.
 FRAME_OVERHEAD = 2048
 #: What is raised for a message that cannot be written, before anything is.
@@ -84,6 +84,7 @@ class Publisher(threading.Thread):
         self._undeclared: frozenset[str] = frozenset()
         self._declares = options.declares
         self._timeout = options.confirm_timeout.total_seconds()
+        self._grace = self._timeout + GRACE_SECONDS
         self._link = Link(options.url or "", "publisher")
         #: Held by whoever uses the connection. It knows its owner, so that nobody else can give it back.
         self._owning = threading.RLock()
@@ -109,7 +110,7 @@ class Publisher(threading.Thread):
             return []
         if self._leader == threading.get_ident():  # a signal came while this thread was writing
             return [Outcome("unsent", "this thread is in the middle of publishing")] * len(publications)
-        limit = time.monotonic() + self._patience_with(len(publications))
+        limit = time.monotonic() + self._grace + len(publications) * SECONDS_EACH
         answers = Answers(publications)
         if self._accept(publications):
             self._lead(answers, limit)
@@ -119,7 +120,7 @@ class Publisher(threading.Thread):
 
     def begin(self, publications: Sequence[Publication]) -> Callable[[], list[Outcome]]:
         """Have the thread of the publisher do what :meth:`publish` does; what is returned waits for the outcomes."""
-        limit = time.monotonic() + self._patience_with(len(publications))
+        limit = time.monotonic() + self._grace + len(publications) * SECONDS_EACH
         answers = Answers(publications)
         self.submit(publications)
 
@@ -151,7 +152,7 @@ class Publisher(threading.Thread):
         answers.when_complete(tell)
         self.submit(publications)
         try:
-            async with asyncio.timeout(self._patience_with(len(publications))):
+            async with asyncio.timeout(self._grace + len(publications) * SECONDS_EACH):
                 await complete.wait()
         except TimeoutError:
             pass
@@ -186,10 +187,6 @@ class Publisher(threading.Thread):
         self._stopping.set()
         self._wake()
         self.join(self._timeout + GRACE_SECONDS)
-
-    def _patience_with(self, count: int) -> float:
-        """How many seconds a caller waits for so many answers."""
-        return self._timeout + GRACE_SECONDS + count / 1000
 
     # who does the work
 
@@ -267,7 +264,7 @@ class Publisher(threading.Thread):
 
     def _turn(self) -> None:
         link = self._link
-        if not self._in_flight:
+        if not self._in_flight and time.monotonic() >= link.fresh_until:
             link.look()
         if link.is_ready:
             self.error = ""
