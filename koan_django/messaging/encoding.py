@@ -28,6 +28,8 @@ Upcast = Callable[[dict[str, Any]], dict[str, Any]]
 
 #: Of these each value is allowed, where nothing more is said about a field. A ``float`` may be no number.
 _EXACT = (bool, int, str)
+#: Beyond these an integer may have more digits than can be read.
+_LEAST, _MOST = -(2**63), 2**64 - 1
 
 _upcasts: dict[type[Message], dict[int, Upcast]] = {}
 
@@ -84,8 +86,10 @@ def _is_exact(message: Message) -> bool:
     kinds = _exact_kinds(type(message))
     if kinds is None:
         return False
-    for name, kind in kinds:  # noqa: SIM110  # each message comes this way
-        if type(getattr(message, name)) is not kind:
+    for name, kind in kinds:
+        value: Any = getattr(message, name)
+        is_exact = type(value) is kind
+        if not is_exact or (kind is int and not _LEAST <= value <= _MOST):
             return False
     return True
 
@@ -93,6 +97,8 @@ def _is_exact(message: Message) -> bool:
 @cache
 def _exact_kinds(cls: type[Message]) -> tuple[tuple[str, type], ...] | None:
     """The fields of ``cls`` with their types, if each value of such a type is allowed and is written as what it is."""
+    if hasattr(cls, "__post_init__"):  # which may refuse what it is given, or change it
+        return None
     try:
         hints = hints_of(cls)
     except (NameError, TypeError):  # the decoder says what is wrong

@@ -105,9 +105,10 @@ USUAL = Envelope("m1", "order.placed", 1, b"{}", {"koan-sent-at": "2026-01-01T00
         replace(USUAL, version=2),
         replace(USUAL, attempt=2),
         replace(USUAL, headers={}),
+        replace(USUAL, alias="koan.billing", routing_key="koan.billing.p"),
         replace(USUAL, headers={"koan-sent-at": "once"}, priority=3),
     ],
-    ids=["usual", "partition", "version", "attempt", "no-time", "strange-time"],
+    ids=["usual", "partition", "version", "attempt", "no-time", "as-the-queue", "strange-time"],
 )
 def test_a_message_is_the_same_wherever_the_broker_has_put_it(sent: Envelope, delivered_as: str) -> None:
     """Dead-lettered by the broker, or moved: it goes by the key of a queue then."""
@@ -116,16 +117,27 @@ def test_a_message_is_the_same_wherever_the_broker_has_put_it(sent: Envelope, de
     assert from_amqp(found.message, "") == replace(sent, headers={**sent.headers, "koan-correlation": "m1"})
 
 
-def test_most_messages_have_no_headers_but_those_of_their_context() -> None:
-    assert as_amqp(USUAL).application_headers == USUAL.headers
-    assert set(as_amqp(replace(USUAL, version=2)).application_headers) > {"koan-version", "koan-routing-key"}
+EVENT = {"cloudEvents:specversion": "1.0", "cloudEvents:id": "42", "cloudEvents:type": "order.placed"}
 
 
 @pytest.mark.parametrize("key", ["order.placed.p4", "order.placed.eu", "orders"])
-def test_the_key_of_a_stranger_is_left_as_it_is(key: str) -> None:
-    found = read(delivered(1, 7, key, Message(b"{}", type="order.placed")), 0)
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"koan-sent-at": "2026-01-01T00:00:00+00:00"}, {**EVENT, "cloudEvents:time": "2026-01-01T00:00:00Z"}],
+    ids=["none", "time", "event"],
+)
+def test_the_key_of_a_stranger_is_left_as_it_is(key: str, headers: dict[str, str]) -> None:
+    message = Message(b"{}", type="order.placed", application_headers=headers)
+    found = read(delivered(1, 7, key, message), 0)
     assert isinstance(found, Delivery)
     assert from_amqp(found.message, "").routing_key == key
+
+
+def test_one_of_ours_is_no_event_of_a_stranger_whatever_headers_it_has() -> None:
+    sent = replace(USUAL, headers={**USUAL.headers, **EVENT, "cloudEvents:type": "another", "koan-correlation": "c"})
+    found = read(delivered(1, 7, "order.placed.p", as_amqp(sent)), 0)
+    assert isinstance(found, Delivery)
+    assert from_amqp(found.message, "") == sent
 
 
 def test_a_part_of_a_message_is_left() -> None:

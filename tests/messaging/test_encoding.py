@@ -132,6 +132,29 @@ class Bounded(Message):
         alias = "tests.bounded"
 
 
+class Refuses(Message):
+    text: str = ""
+
+    class Meta:
+        alias = "tests.refuses"
+
+    def __post_init__(self) -> None:
+        if self.text.startswith("e:"):
+            raise ValueError("twice")
+        msgspec.structs.force_setattr(self, "text", f"e:{self.text}")
+
+
+def test_what_a_message_refuses_to_be_made_from_is_the_senders_error() -> None:
+    with pytest.raises(TypeError, match="twice"):
+        encode(Refuses("a"))
+
+
+def test_a_number_with_more_digits_than_can_be_read_is_the_senders_error() -> None:
+    with pytest.raises(TypeError, match="Plain cannot be sent"):
+        encode(Plain(-(10**4299)))
+    assert decode(Plain, encode(Plain(2**70)), 1).number == 2**70
+
+
 class Text(str):
     __slots__ = ()
 

@@ -265,6 +265,30 @@ def test_a_time_limit_may_end_a_caller_who_is_publishing_and_the_publisher_goes_
         signal.signal(signal.SIGALRM, before)
 
 
+def test_a_time_limit_that_strikes_while_the_connection_is_looked_at_reaches_the_caller(
+    publisher: Publisher, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = wire.queue("good")
+    assert states(publisher, ("", good)) == ["confirmed"]
+    link, caller, struck = publisher._link, threading.get_ident(), []
+    wait = link.wait
+
+    def interrupted(seconds: float) -> None:
+        if threading.get_ident() == caller and not struck:
+            struck.append(seconds)
+            raise TooLong
+        wait(seconds)
+
+    monkeypatch.setattr(link, "wait", interrupted)
+    monkeypatch.setattr(link, "fresh_until", 0.0)
+    with publisher._owning:  # so that the publisher's own thread does not look before
+        link.fresh_until = 0.0
+        with pytest.raises(TooLong):
+            states(publisher, ("", good))
+    assert struck == [0]
+    assert answers(publisher, ("", good)) == ["confirmed"]
+
+
 def test_what_a_signal_handler_sends_in_the_middle_of_a_publish_is_not_sent(
     make: Callable[..., Publisher], proxy: Proxy, through: str, wire: Wire
 ) -> None:

@@ -118,7 +118,17 @@ class TestCloudEvents:
         }
         assert properties["content_type"] == "application/json"  # datacontenttype
         assert json.loads(message.body)["sku"] == "a-1"
+        assert headers["koan-version"] == 1
         assert headers["koan-routing-key"].startswith("stock.moved.p")
+
+    def test_it_is_the_same_message_on_arrival(self, use_bus: UseBus, vhost: Vhost) -> None:
+        use_bus(vhost.url, CLOUDEVENTS=True)
+        with listening(OrderPlaced, group="billing") as arrived, running():
+            receipt = OrderPlaced(1).send()
+            wait_until(lambda: bool(arrived), 30, "the message")
+        [(_, context)] = arrived
+        assert (context.id, context.alias) == (receipt.id, "order.placed")
+        assert "koan-idempotency-key" not in context.headers
 
     def test_its_attributes_outlive_the_retries_and_are_in_the_dead_letter(self, use_bus: UseBus, vhost: Vhost) -> None:
         use_bus(vhost.url, CLOUDEVENTS=True)

@@ -45,10 +45,24 @@ PIECE_BYTES = 128 * 1024
 #: py-amqp sets one second, which a broker that is short of memory for a moment exceeds.
 USER_TIMEOUT_MS = 60_000
 
+#: Whose code raises the errors of a connection. Any other code runs by a signal in the middle of something.
+_HOMES = frozenset({"amqp", "koan_django", "kombu", "selectors", "socket", "ssl", "vine"})
+
 #: The parent's links in a forked child. They are kept: py-amqp shuts the socket of a connection that is collected, and
 #: a shut-down reaches the parent.
 _inherited: list[Link] = []
 _links: weakref.WeakSet[Link] = weakref.WeakSet()
+
+
+def is_of_connection(error: BaseException) -> bool:
+    """Whether ``error`` says that the connection failed, and not that the caller is to stop, as by a time limit."""
+    if not isinstance(error, Exception):
+        return False
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__", ""))
+    return where.partition(".")[0] in _HOMES
 
 
 class Link:
@@ -199,8 +213,10 @@ class Link:
         try:
             self.wait(0)
         except Exception as error:
-            logger.info("The connection has ended: %s", redact_text(f"{type(error).__name__}: {error}"))
             self.disconnect(politely=False)
+            if not is_of_connection(error):
+                raise
+            logger.info("The connection has ended: %s", redact_text(f"{type(error).__name__}: {error}"))
 
     def _take(self) -> bool:
         """Dispatch a message or a confirm that is read without py-amqp; return whether there was one for anybody."""

@@ -57,13 +57,9 @@ def properties_of(envelope: Envelope, extra: Mapping[str, str | bool] = NO_HEADE
         headers = {name: value for name, value in headers.items() if name in wire.OWN and len(value.encode()) <= _BARE}
     if extra or not _FIELDS.isdisjoint(headers):
         headers = {name: value for name, value in {**headers, **extra}.items() if name not in _FIELDS}
-    table = frames.items(headers)
-    if not (
-        envelope.version == envelope.attempt == 1
-        and envelope.routing_key == _usual_key(envelope.alias)
-        and wire.SENT_AT in headers
-    ):
-        table += _bookkeeping(envelope.version, envelope.attempt, envelope.routing_key)
+    table = frames.items(headers) + _bookkeeping(
+        envelope.version, envelope.attempt, envelope.alias, envelope.routing_key
+    )
     identity = frames.short(envelope.id)
     correlation = envelope.headers.get(wire.CORRELATION)
     story = identity if not correlation or correlation == envelope.id else _story_of(correlation)
@@ -87,16 +83,11 @@ def properties_of(envelope: Envelope, extra: Mapping[str, str | bool] = NO_HEADE
 
 
 @lru_cache(maxsize=1024)
-def _bookkeeping(version: int, attempt: int, routing_key: str) -> bytes:
-    """The headers that an envelope has fields for. Most messages have none of them: all three are as usual."""
+def _bookkeeping(version: int, attempt: int, alias: str, key: str) -> bytes:
+    """The headers that an envelope has fields for: the version, by which one of ours is known, and what is unusual."""
     counted = {wire.ATTEMPT: attempt} if attempt != 1 else {}
-    return frames.items({wire.VERSION: version, **counted, ROUTING_KEY: routing_key})
-
-
-@lru_cache(maxsize=1024)
-def _usual_key(alias: str) -> str:
-    """With which a message without a partition key is published first."""
-    return routing_key(alias, None)
+    addressed = {ROUTING_KEY: key} if key != routing_key(alias, None) else {}
+    return frames.items({wire.VERSION: version, **counted, **addressed})
 
 
 @cache
@@ -129,6 +120,7 @@ def from_amqp(message: Any, group: str) -> Envelope:
     """
     properties = message.properties
     headers: dict[str, Any] = dict(properties.get("application_headers") or {})
+    is_ours = wire.VERSION in headers
     body = _bytes(message.body)
     event = cloudevents.read(headers, properties.get("content_type"), body)
     if event is not None:
@@ -136,11 +128,8 @@ def from_amqp(message: Any, group: str) -> Envelope:
         properties = properties | {name: value for name, value in event.properties.items() if value}
     key, delivered = str(headers.pop(ROUTING_KEY, "")), str(message.delivery_info.get("routing_key", ""))
     alias = _alias(properties.get("type") or _PARTITION.sub("", key or delivered))
-    if not key:
-        key, usual = delivered, _usual_key(alias)
-        # One of ours that the broker has dead-lettered, or that was moved, came by the name of a queue.
-        if key != usual and wire.SENT_AT in headers and _PARTITION.sub("", key) != alias:
-            key = usual
+    if not key:  # one of ours that the broker has dead-lettered, or that was moved, came by the name of a queue
+        key = routing_key(alias, None) if is_ours else delivered
     version, attempt = whole(headers.pop(wire.VERSION, 1)), whole(headers.pop(wire.ATTEMPT, 1))
     if properties.get("correlation_id"):
         headers.setdefault(wire.CORRELATION, properties["correlation_id"])

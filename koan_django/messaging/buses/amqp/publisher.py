@@ -27,7 +27,7 @@ from koan_django.messaging.buses.broker import CONFIRMED, Outcome
 
 from . import frames
 from .answers import Answers, abandon
-from .link import Link
+from .link import Link, is_of_connection
 from .properties import properties_of
 from .topology import Topology, declare, delay_topology, sending_exchanges
 from .unconfirmed import Unconfirmed
@@ -55,22 +55,7 @@ GRACE_SECONDS, SECONDS_EACH = 6.0, 0.001
 FRAME_OVERHEAD = 2048
 #: What is raised for a message that cannot be written, before anything is.
 _UNWRITABLE = (FrameSyntaxError, struct.error, UnicodeError, TypeError)
-
-
 _outcome = attrgetter("outcome")
-#: Whose code raises the errors of a connection. Any other code runs by a signal in the middle of something.
-_HOMES = frozenset({"amqp", "koan_django", "kombu", "selectors", "socket", "ssl", "vine"})
-
-
-def _is_of_connection(error: BaseException) -> bool:
-    """Whether ``error`` says that the connection failed, and not that the caller is to stop, as by a time limit."""
-    if not isinstance(error, Exception):
-        return False
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    where = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__", ""))
-    return where.partition(".")[0] in _HOMES
 
 
 class Publisher(threading.Thread):
@@ -225,7 +210,7 @@ class Publisher(threading.Thread):
                         self._turn()
                 except BaseException as error:
                     self._lose(error)
-                    if not _is_of_connection(error):
+                    if not is_of_connection(error):
                         raise
                 finally:
                     self._leader = 0
