@@ -133,6 +133,13 @@ def test_the_key_of_a_stranger_is_left_as_it_is(key: str, headers: dict[str, str
     assert from_amqp(found.message, "").routing_key == key
 
 
+def test_who_writes_our_headers_and_not_the_key_keeps_the_partition_that_the_message_came_by() -> None:
+    message = Message(b"{}", type="order.placed", application_headers={"koan-version": 1, "koan-partition-key": "k"})
+    found = read(delivered(1, 7, "order.placed.p4", message), 0)
+    assert isinstance(found, Delivery)
+    assert from_amqp(found.message, "").routing_key == "order.placed.p4"
+
+
 def test_one_of_ours_is_no_event_of_a_stranger_whatever_headers_it_has() -> None:
     sent = replace(USUAL, headers={**USUAL.headers, **EVENT, "cloudEvents:type": "another", "koan-correlation": "c"})
     found = read(delivered(1, 7, "order.placed.p", as_amqp(sent)), 0)

@@ -56,6 +56,7 @@ def send(
     using: str | None = None,
 ) -> Receipt:
     """Send one message; see :meth:`Message.send`."""
+    # In as few steps as can be: between two messages the processor has forgotten the code of each.
     due = None if delay is None and eta is None else _due(delay, eta)
     using = databases.choose(using)
     alias = bus or type(message)._meta.bus or options().default_bus

@@ -128,8 +128,11 @@ def from_amqp(message: Any, group: str) -> Envelope:
         properties = properties | {name: value for name, value in event.properties.items() if value}
     key, delivered = str(headers.pop(ROUTING_KEY, "")), str(message.delivery_info.get("routing_key", ""))
     alias = _alias(properties.get("type") or _PARTITION.sub("", key or delivered))
-    if not key:  # one of ours that the broker has dead-lettered, or that was moved, came by the name of a queue
-        key = routing_key(alias, None) if is_ours else delivered
+    if not key:
+        key = delivered
+        partition = _PARTITION.search(delivered)
+        if is_ours and (partition is None or delivered[: partition.start()] != alias):
+            key = routing_key(alias, None)  # the broker dead-lettered it, or it was moved, under the name of a queue
     version, attempt = whole(headers.pop(wire.VERSION, 1)), whole(headers.pop(wire.ATTEMPT, 1))
     if properties.get("correlation_id"):
         headers.setdefault(wire.CORRELATION, properties["correlation_id"])
