@@ -79,7 +79,7 @@ class AmqpBus(BrokerBus):
 
     def _addressed(self, envelopes: Sequence[Envelope], delay: timedelta | None) -> list[Publication]:
         if delay is None:
-            return [Publication(*self.address(each), each) for each in envelopes]
+            return list(map(self._publication, envelopes))
         steps = steps_of(delay)
         exchange, headers = self.names.delay(steps[0]), {delay_header(step): True for step in steps}
         return [Publication(exchange, each.routing_key, each, headers) for each in envelopes]
@@ -90,18 +90,18 @@ class AmqpBus(BrokerBus):
             each.group or self.options.section_of(each.tenant) for each in envelopes
         )
 
-    def address(self, envelope: Envelope) -> tuple[str, str]:
-        """Return exchange and routing key: by the alias, or of one group.
+    def _publication(self, envelope: Envelope) -> Publication:
+        """Address a message by its alias, or to one group.
 
         A sender need not know whether that group is ordered: what has no key is always in the queue of its name.
         """
         names = self._apart.get(self.options.section_of(envelope.tenant), self.names) if self._apart else self.names
         if not envelope.group:
-            return names.exchange, envelope.routing_key
+            return Publication(names.exchange, envelope.routing_key, envelope)
         partition = partition_in(envelope.routing_key)
         if partition is None:
-            return "", names.group(envelope.group)
-        return names.direct, routing_key(envelope.group, partition)
+            return Publication("", names.group(envelope.group), envelope)
+        return Publication(names.direct, routing_key(envelope.group, partition), envelope)
 
     def topology(self) -> Topology:
         """Return what must stand on the broker for the handlers of this process."""

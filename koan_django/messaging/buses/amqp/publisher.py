@@ -255,8 +255,8 @@ class Publisher(threading.Thread):
             self.error = ""
         elif not self._prepare():
             return
-        while self._queue and self._may_write:
-            link.write(self._chunk())
+        while self._queue and (chunk := self._chunk()):
+            link.write(chunk)
         link.wait(self._patience())
         if self._in_flight or link.blocked or self._was_blocked:
             self._expire()
@@ -301,21 +301,20 @@ class Publisher(threading.Thread):
         self._wanted = self._unreachable = False
         self._backoff, self.error = MIN_BACKOFF_SECONDS, ""
 
-    @property
-    def _may_write(self) -> bool:
-        return len(self._in_flight) < WINDOW and self._link.is_ready
-
     def _chunk(self) -> bytes:
-        """Take from the queue what is written at once."""
+        """Take from the queue what is written at once: nothing if nothing may be."""
+        queue, in_flight = self._queue, self._in_flight
+        if not self._link.is_ready:
+            return b""
         pieces: list[bytes] = []
         size, deadline = 0, time.monotonic() + self._timeout
-        while self._queue and size < CHUNK_BYTES and self._may_write:
-            publication = self._queue[0]
+        while queue and size < CHUNK_BYTES and len(in_flight) < WINDOW:
+            publication = queue[0]
             encoded = b"" if publication.abandoned else self._encoded(publication)
-            self._queue.popleft()
+            queue.popleft()
             if encoded:
                 publication.deadline = deadline
-                self._in_flight.add(publication)
+                in_flight.add(publication)
                 pieces.append(encoded)
                 size += len(encoded)
         return b"".join(pieces)
@@ -351,7 +350,7 @@ class Publisher(threading.Thread):
 
     def _patience(self) -> float:
         """How long to wait for frames: until the oldest confirm is due."""
-        if not self._in_flight or (self._queue and self._may_write):
+        if not self._in_flight or (self._queue and len(self._in_flight) < WINDOW and self._link.is_ready):
             return 0.0
         if self._link.blocked:
             return 1.0
