@@ -20,7 +20,7 @@ from .queues import TEXT, declare, declared, waiting
 
 #: Messages of a turn: one after the other, by a peer that waits for each, delayed by it, and many at once. The delayed
 #: ones must all be there before the first is due.
-ONE, SLOW, DELAYED, MANY = 300, 300, 150, 4000
+ONE, SLOW, DELAYED, MANY = 50, 300, 150, 4000
 #: Gathered publishes of FastStream: more of them at once were slower.
 GATHERED = 256
 WINDOW = 1024
@@ -46,9 +46,9 @@ def cases() -> list[Case]:
     )
     many = partial(_many, _send_many)
     return [
-        _case("publish-one/kombu", kombu, 1, partial(_one, "off"), _OFF, rounds=15),
-        _case("publish-one/kombu/same-way", kombu, 0, partial(_one, "off", same_way=True), _SAME_WAY, rounds=15),
-        _case("publish-one/kombu/trail", kombu, 0.2, partial(_one, "all"), _WHOLE, rounds=9),
+        _case("publish-one/kombu", kombu, 1, partial(_one, "off"), _OFF, rounds=90),
+        _case("publish-one/kombu/same-way", kombu, 0, partial(_one, "off", same_way=True), _SAME_WAY, rounds=90),
+        _case("publish-one/kombu/trail", kombu, 0.2, partial(_one, "all"), _WHOLE, rounds=45),
         *(
             _case(f"publish-many/kombu/{kind}", kombu, 5, partial(many, _kombu, kind), _KOMBU, kind)
             for kind in ("classic", "quorum")

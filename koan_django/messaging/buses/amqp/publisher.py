@@ -30,7 +30,7 @@ from .answers import Answers, abandon
 from .link import Link, is_of_connection
 from .properties import properties_of
 from .topology import Topology, declare, delay_topology, sending_exchanges
-from .unconfirmed import Unconfirmed
+from .unconfirmed import OPEN, Unconfirmed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -96,10 +96,8 @@ class Publisher(threading.Thread):
         if self._leader == threading.get_ident():  # a signal came while this thread was writing
             return [Outcome("unsent", "this thread is in the middle of publishing")] * len(publications)
         limit = time.monotonic() + self._grace + len(publications) * SECONDS_EACH
-        answers = Answers(publications)
-        if self._accept(publications):
-            self._lead(answers, limit)
-        if answers.missing:
+        answers = self._lead(publications, limit)
+        if answers is not None:
             self._wait(answers, publications, limit)
         return list(map(_outcome, publications))
 
@@ -197,23 +195,36 @@ class Publisher(threading.Thread):
             if self._is_idle:
                 return
 
-    def _lead(self, answers: Answers, limit: float) -> None:
-        """Work on the caller's thread until all ``answers`` are here, if the connection is up and nobody uses it.
+    def _lead(self, publications: Sequence[Publication], limit: float) -> Answers | None:
+        """Publish on the caller's thread, if the connection is up and nobody uses it. Return the answers still open.
 
         An exception may come at any point: a time limit, or the user's interrupt. Then a frame may be half written.
         """
+        at, count = 0, len(publications)
         try:
-            if self._owning.acquire(blocking=False):
-                try:
-                    self._leader = threading.get_ident()
-                    while answers.missing and self._link.is_ready and time.monotonic() < limit:
-                        self._turn()
-                except BaseException as error:
-                    self._lose(error)
-                    if not is_of_connection(error):
-                        raise
-                finally:
-                    self._leader = 0
+            if not self._owning.acquire(blocking=False):
+                answers = Answers(publications)
+                self._accept(publications)
+                return answers
+            try:
+                self._leader = threading.get_ident()
+                self._accept(publications)
+                while True:
+                    while at < count and publications[at].outcome is not OPEN:
+                        at += 1
+                    if at == count or not self._link.is_ready or time.monotonic() >= limit:
+                        break
+                    self._turn()
+            except BaseException as error:
+                self._lose(error)
+                if not is_of_connection(error):
+                    raise
+            finally:
+                self._leader = 0
+            if at == count:
+                return None
+            # Still the owner: nobody answers one of them meanwhile.
+            return Answers([each for each in publications if each.outcome is OPEN])
         finally:
             try:  # noqa: SIM105  # each message comes this way
                 self._owning.release()
@@ -232,14 +243,13 @@ class Publisher(threading.Thread):
             return IDLE_SECONDS
         return min(max(self._retry_at - time.monotonic(), 0.0), IDLE_SECONDS)
 
-    def _accept(self, publications: Sequence[Publication]) -> bool:
+    def _accept(self, publications: Sequence[Publication]) -> None:
         """Queue publications, or refuse them at once."""
         self._wanted = True
         if self._unreachable:
             self._refuse(publications)
-            return False
-        self._queue.extend(publications)
-        return True
+        else:
+            self._queue.extend(publications)
 
     def _wake(self) -> None:
         self._work.set()
@@ -374,7 +384,8 @@ class Publisher(threading.Thread):
                 publication.done(Outcome("returned", f"no queue receives {key!r}{where}"))
             else:  # not by done(): most come this way
                 publication.outcome = CONFIRMED
-                publication.on_done(publication)
+                if publication.on_done is not None:
+                    publication.on_done(publication)
 
     def _on_nack(self, tag: int, multiple: bool) -> None:
         for publication in self._in_flight.settle(tag, multiple):

@@ -20,12 +20,15 @@ if TYPE_CHECKING:
 Address = tuple[str, str, str]
 
 
-def _nobody(_: Publication) -> None:
-    """Nobody wants to know."""
+#: Of what is not answered yet.
+OPEN = Outcome("unknown", "no answer from the publisher")
 
 
 class Publication(msgspec.Struct, eq=False):
-    """A message on its way, and what became of it. ``on_done`` is called once that is known, by whoever finds out."""
+    """A message on its way, and what became of it: nothing yet as long as that is :data:`OPEN`.
+
+    ``on_done`` is called once it is known, by whoever finds out.
+    """
 
     exchange: str
     routing_key: str
@@ -33,8 +36,8 @@ class Publication(msgspec.Struct, eq=False):
     #: Headers beside those of the envelope; with ``bare`` it has only those of its own that are ours.
     extra: Mapping[str, str | bool] = NO_HEADERS
     bare: bool = False
-    on_done: Callable[[Publication], object] = _nobody
-    outcome: Outcome = Outcome("unknown", "no answer from the publisher")
+    on_done: Callable[[Publication], object] | None = None
+    outcome: Outcome = OPEN
     deadline: float = 0.0
     #: Whoever wanted to know has given up: what was not written by then is not written any more.
     abandoned: bool = False
@@ -42,7 +45,8 @@ class Publication(msgspec.Struct, eq=False):
     def done(self, outcome: Outcome) -> None:
         """Say what became of it."""
         self.outcome = outcome
-        self.on_done(self)
+        if self.on_done is not None:
+            self.on_done(self)
 
     @property
     def address(self) -> Address:
