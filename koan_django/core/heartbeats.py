@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from django.db import connections
 
 from . import clock
+from .bell import Bell
 from .context import bind
 from .exceptions import LeaseLostError
 from .stores.base import STORE_ERRORS
@@ -27,7 +28,7 @@ class Heartbeat(threading.Thread):
         self._renew = renew
         self._period = ttl.total_seconds() / 3
         self._end = math.inf if limit is None else clock.monotonic() + limit.total_seconds()
-        self._ended = threading.Event()
+        self._ended = Bell()
         self._lost = threading.Event()
         self._work = bind(self._beat)
 
@@ -41,7 +42,7 @@ class Heartbeat(threading.Thread):
 
     def stop(self) -> None:
         """End the thread and wait for it."""
-        self._ended.set()
+        self._ended.ring()
         self.join()
 
     def _beat(self) -> None:

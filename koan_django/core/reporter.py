@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 
 from . import boot, facts, health
+from .bell import Bell
 from .registry import Registry, origin_of
 from .stores import STORE_ERRORS
 from .threads import DatabaseThread
@@ -17,8 +17,8 @@ PERIOD_SECONDS = 10.0
 
 Source = Callable[[], "health.Finding | None"]
 _sources: Registry[Source] = Registry("health source")
-#: Set when somebody does not want to wait for the next report.
-_hurry = threading.Event()
+#: Rung when somebody does not want to wait for the next report.
+_hurry = Bell()
 
 
 def source(name: str) -> Callable[[Source], Source]:
@@ -37,7 +37,7 @@ def remove(name: str) -> None:
 
 def hurry() -> None:
     """Have this process report now, if it reports at all: something has changed."""
-    _hurry.set()
+    _hurry.ring()
 
 
 class Reporter(DatabaseThread):
@@ -48,7 +48,7 @@ class Reporter(DatabaseThread):
 
     def work(self) -> None:
         while not self.stopping.is_set():
-            _hurry.clear()
+            _hurry.wait(0)  # what came before this report is in it
             self._report()
             _hurry.wait(PERIOD_SECONDS)
         self._retract()

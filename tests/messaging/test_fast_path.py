@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from tests.messaging.wire import Wire
 from tests.services.process import Process
 from tests.services.proxy import Proxy
 from tests.services.rabbitmq import Vhost
+from tests.services.striking import Striker, tracing
 from tests.services.waiting import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
@@ -151,6 +153,27 @@ def test_several_threads_hand_over_at_once(use_bus: UseBus, vhost: Vhost, wire: 
             each.join(30)
         wait_until(is_empty, 30, "all to be published")
     assert sorted(numbers_in(wire, queue)) == list(range(100))
+
+
+def test_a_caller_that_is_struck_while_it_hands_over_locks_out_nobody() -> None:
+    """A time limit may strike behind the commit."""
+
+    def strike() -> None:
+        raise TimeoutError
+
+    found, handed = handing.Handing(), ("main", "default", [], list)
+    number, struck = 0, True
+    while struck:
+        number += 1
+        striker = Striker(number, strike)
+        with suppress(TimeoutError), tracing(striker):
+            found.take(handed)
+        struck = striker.has_struck
+        another = threading.Thread(target=found.take, args=[handed], daemon=True)
+        another.start()
+        another.join(5)
+        assert not another.is_alive(), f"point {number}"
+    assert number > 2  # there were points
 
 
 def test_a_broker_that_is_away_leaves_it_to_the_relay(

@@ -112,12 +112,13 @@ class Handing(DatabaseThread):
     def __init__(self) -> None:
         super().__init__("koan-handing")
         self._pid = os.getpid()
-        self._waiting: queue.Queue[_Handed] = queue.Queue(WAITING)
+        #: Written in C: a time limit that strikes a caller while it is in a ``queue.Queue`` would leave that locked.
+        self._waiting: queue.SimpleQueue[_Handed] = queue.SimpleQueue()
 
     def take(self, handed: _Handed) -> None:
         """See to it that the rows follow the answers; if there is no room, the relays will."""
-        with suppress(queue.Full):
-            self._waiting.put_nowait(handed)
+        if self._waiting.qsize() < WAITING:
+            self._waiting.put(handed)
 
     def work(self) -> None:
         while not (self.stopping.is_set() and self._waiting.empty()):

@@ -11,25 +11,30 @@ if TYPE_CHECKING:
 
 
 class Answers:
-    """Counts the answers to one call. It holds no publications, which hold it: a ring would outlive the call."""
+    """Notes the answers to one call. It holds no publications, which hold it: a ring would outlive the call."""
 
     def __init__(self, publications: Sequence[Publication]) -> None:
-        #: How many are not here yet.
-        self.missing = len(publications)
+        #: Which are not here yet, by the identity of the object. Not a number: one may be told of twice.
+        self._open = set(map(id, publications))
         self._tell: Callable[[], object] | None = None
         take = self._take
         for publication in publications:
             publication.on_done = take
 
+    @property
+    def are_complete(self) -> bool:
+        """Whether all are here."""
+        return not self._open
+
     def when_complete(self, tell: Callable[[], object]) -> None:
         """Call ``tell`` once all are here, at once if they are; perhaps twice."""
         self._tell = tell
-        if not self.missing:
+        if not self._open:
             tell()
 
-    def _take(self, _: Publication) -> None:
-        self.missing -= 1
-        if not self.missing and self._tell is not None:
+    def _take(self, publication: Publication) -> None:
+        self._open.discard(id(publication))
+        if not self._open and self._tell is not None:
             self._tell()
 
 

@@ -163,20 +163,24 @@ class Link:
         for at in range(0, len(view), PIECE_BYTES):
             piece, written = view[at : at + PIECE_BYTES], 0
             if self._is_plain:  # TLS has to see it first
-                try:  # noqa: SIM105  # each message comes this way
+                try:
                     # As much as the system takes now, which a socket with a time limit would ask for first. The number
                     # is asked for each time: that of a socket which py-amqp has closed may be another file's by now.
                     written = os.write(self._socket.fileno(), piece)
-                except OSError:  # there is no room, or the transport will say what is wrong
-                    pass
+                except OSError as error:  # there is no room, or the transport will say what is wrong
+                    if not is_of_connection(error):  # it is a time limit, and the piece may be written
+                        raise
             if written < len(piece):
                 self._transport.write(piece[written:])
             self._connection.bytes_sent += 1  # what the heartbeats go by
 
     def wake(self) -> None:
         """End the owner's :meth:`wait`; safe from any thread and in a signal handler."""
-        with contextlib.suppress(BlockingIOError, OSError):  # a full pipe wakes as well
+        try:
             os.write(self._writer, b"x")
+        except OSError as error:  # a full pipe wakes as well, and a closed one nobody
+            if not is_of_connection(error):  # it is a time limit
+                raise
 
     def wait(self, seconds: float) -> None:
         """Wait for frames or a wake-up, at most ``seconds``; dispatch what arrived. Raises connection errors.

@@ -6,6 +6,9 @@ thrown away, and what was in flight on it is unknown.
 
 A thread owns the connection, keeps its heartbeats and works off the queue. A caller who finds it idle does the work on
 the spot instead, which saves two changes of thread; whatever others queue meanwhile goes along.
+
+An exception may strike a caller at any point: a time limit, or the user's interrupt. So a message is in the queue or
+among the unconfirmed until it is answered, and threads wake each other by a :class:`~koan_django.core.bell.Bell`.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from amqp.exceptions import ChannelError, FrameSyntaxError
 
+from koan_django.core.bell import Bell
 from koan_django.core.redaction import redact_text
 from koan_django.messaging.buses.broker import CONFIRMED, Outcome
 
@@ -73,11 +77,10 @@ class Publisher(threading.Thread):
         self._link = Link(options.url or "", "publisher")
         #: Held by whoever uses the connection. It knows its owner, so that nobody else can give it back.
         self._owning = threading.RLock()
-        self._leader = 0
         self._queue: deque[Publication] = deque()
         self._in_flight = Unconfirmed()
         self._channel: Any = None
-        self._work = threading.Event()
+        self._work = Bell()
         self._wanted = False
         #: The last attempt to connect failed. Until one succeeds nobody is kept waiting.
         self._unreachable = False
@@ -93,11 +96,11 @@ class Publisher(threading.Thread):
         """Publish messages and wait for all outcomes, in order."""
         if not publications:
             return []
-        if self._leader == threading.get_ident():  # a signal came while this thread was writing
+        if self._owning._is_owned():  # type: ignore[attr-defined]  # a signal came while this thread was writing
             return [Outcome("unsent", "this thread is in the middle of publishing")] * len(publications)
         limit = time.monotonic() + self._grace + len(publications) * SECONDS_EACH
         answers = self._lead(publications, limit)
-        if answers is not None:
+        if answers is not None and not answers.are_complete:
             self._wait(answers, publications, limit)
         return list(map(_outcome, publications))
 
@@ -115,11 +118,14 @@ class Publisher(threading.Thread):
 
     def _wait(self, answers: Answers, publications: Sequence[Publication], limit: float) -> None:
         """Wait for all ``answers``; what is not written by then is not written any more."""
-        complete = threading.Event()
-        answers.when_complete(complete.set)
-        self._wake()
-        if not complete.wait(max(limit - time.monotonic(), 0.0)):
-            abandon(publications)
+        complete, is_complete = Bell(), False
+        answers.when_complete(complete.ring)
+        try:
+            self._wake()
+            is_complete = complete.wait(max(limit - time.monotonic(), 0.0))
+        finally:
+            if not is_complete:
+                abandon(publications)
 
     async def apublish(self, publications: Sequence[Publication]) -> list[Outcome]:
         """Like :meth:`publish`, awaited: the event loop goes on, and no thread waits."""
@@ -177,7 +183,6 @@ class Publisher(threading.Thread):
         try:
             while not (self._stopping.is_set() and self._is_idle):
                 self._work.wait(self._pause())
-                self._work.clear()
                 with self._owning:
                     self._serve()
         finally:
@@ -198,7 +203,7 @@ class Publisher(threading.Thread):
     def _lead(self, publications: Sequence[Publication], limit: float) -> Answers | None:
         """Publish on the caller's thread, if the connection is up and nobody uses it. Return the answers still open.
 
-        An exception may come at any point: a time limit, or the user's interrupt. Then a frame may be half written.
+        After an exception a frame may be half written.
         """
         at, count = 0, len(publications)
         try:
@@ -207,7 +212,6 @@ class Publisher(threading.Thread):
                 self._accept(publications)
                 return answers
             try:
-                self._leader = threading.get_ident()
                 self._accept(publications)
                 while True:
                     while at < count and publications[at].outcome is not OPEN:
@@ -219,17 +223,16 @@ class Publisher(threading.Thread):
                 self._lose(error)
                 if not is_of_connection(error):
                     raise
-            finally:
-                self._leader = 0
             if at == count:
                 return None
             # Still the owner: nobody answers one of them meanwhile.
             return Answers([each for each in publications if each.outcome is OPEN])
         finally:
-            try:  # noqa: SIM105  # each message comes this way
-                self._owning.release()
-            except RuntimeError:  # it is another's
-                pass
+            try:
+                self._owning.release()  # before any other step, at which an exception might strike
+            except RuntimeError as error:  # it is another's
+                if not is_of_connection(error):
+                    raise
             if self._queue or self._in_flight:
                 self._wake()
 
@@ -246,13 +249,14 @@ class Publisher(threading.Thread):
     def _accept(self, publications: Sequence[Publication]) -> None:
         """Queue publications, or refuse them at once."""
         self._wanted = True
-        if self._unreachable:
-            self._refuse(publications)
-        else:
+        if not self._unreachable:
             self._queue.extend(publications)
+            return
+        for publication in publications:
+            publication.done(self._unsent)
 
     def _wake(self) -> None:
-        self._work.set()
+        self._work.ring()
         self._link.wake()
 
     # the work, of the owner
@@ -321,12 +325,12 @@ class Publisher(threading.Thread):
         while queue and size < CHUNK_BYTES and len(in_flight) < WINDOW:
             publication = queue[0]
             encoded = b"" if publication.abandoned else self._encoded(publication)
-            queue.popleft()
             if encoded:
                 publication.deadline = deadline
                 in_flight.add(publication)
                 pieces.append(encoded)
                 size += len(encoded)
+            queue.popleft()
         return b"".join(pieces)
 
     def _encoded(self, publication: Publication) -> bytes:
@@ -377,41 +381,48 @@ class Publisher(threading.Thread):
     # what the broker says
 
     def _on_ack(self, tag: int, multiple: bool) -> None:
-        for publication in self._in_flight.settle(tag, multiple):
-            if self._in_flight.returned and self._in_flight.was_returned(publication):
+        in_flight = self._in_flight
+        for each in in_flight.answered(tag, multiple):
+            publication = in_flight[each]
+            if in_flight.returned and in_flight.was_returned(publication):
                 exchange, key = publication.exchange, publication.routing_key
                 where = f" from the exchange {exchange!r}" if exchange else ""
                 publication.done(Outcome("returned", f"no queue receives {key!r}{where}"))
-            else:  # not by done(): most come this way
+            else:
                 publication.outcome = CONFIRMED
-                if publication.on_done is not None:
-                    publication.on_done(publication)
+                if publication.on_done is not None:  # of most messages nobody is told: their sender looks
+                    publication.done(CONFIRMED)
+            del in_flight[each]
 
     def _on_nack(self, tag: int, multiple: bool) -> None:
-        for publication in self._in_flight.settle(tag, multiple):
-            publication.done(Outcome("refused", "the broker refused it: a queue is full or it had an error"))
+        in_flight = self._in_flight
+        for each in in_flight.answered(tag, multiple):
+            in_flight[each].done(Outcome("refused", "the broker refused it: a queue is full or it had an error"))
+            del in_flight[each]
 
     def _on_return(self, error: Exception, exchange: str, routing_key: str, message: Any) -> None:
         self._in_flight.note_return((message.properties.get("message_id", ""), exchange, routing_key))
 
     def _lose(self, error: BaseException) -> None:
         """The connection is gone or not to be trusted: what was written is unknown, what was not is unsent."""
+        self._link.disconnect(politely=False)  # first: whatever comes next, nobody writes behind half a frame
+        self._retry_at = time.monotonic() + self._backoff
+        self._backoff = min(self._backoff * 2, MAX_BACKOFF_SECONDS)
+        self._was_blocked = False
         text = redact_text(f"{type(error).__name__}: {error}")
         if text != self.error:
             logger.warning("Publishing is interrupted: %s", text)
         self.error = text
-        lost, self._in_flight, self._channel = list(self._in_flight.values()), Unconfirmed(), None
-        self._was_blocked = False
-        self._link.disconnect(politely=False)
-        self._retry_at = time.monotonic() + self._backoff
-        self._backoff = min(self._backoff * 2, MAX_BACKOFF_SECONDS)
-        for publication in lost:
+        for publication in self._in_flight.values():
             publication.done(Outcome("unknown", text))
+        self._in_flight, self._channel = Unconfirmed(), None
         self._refuse_queued()
 
     def _refuse_queued(self) -> None:
-        self._refuse([self._queue.popleft() for _ in range(len(self._queue))])
+        for _ in range(len(self._queue)):
+            self._queue[0].done(self._unsent)
+            self._queue.popleft()
 
-    def _refuse(self, publications: Sequence[Publication]) -> None:
-        for publication in publications:
-            publication.done(Outcome("unsent", self.error or "the broker cannot be reached"))
+    @property
+    def _unsent(self) -> Outcome:
+        return Outcome("unsent", self.error or "the broker cannot be reached")

@@ -12,7 +12,7 @@ from koan_django.messaging.buses.broker import Outcome
 from .properties import NO_HEADERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from koan_django.messaging.envelope import Envelope
 
@@ -43,10 +43,12 @@ class Publication(msgspec.Struct, eq=False):
     abandoned: bool = False
 
     def done(self, outcome: Outcome) -> None:
-        """Say what became of it."""
-        self.outcome = outcome
+        """Say what became of it. Said once more it changes nothing, and tells whoever may not have been told."""
+        if self.outcome is OPEN:
+            self.outcome = outcome
         if self.on_done is not None:
             self.on_done(self)
+            self.on_done = None
 
     @property
     def address(self) -> Address:
@@ -68,13 +70,12 @@ class Unconfirmed(dict[int, Publication]):
         self._tag += 1
         self[self._tag] = publication
 
-    def settle(self, tag: int, multiple: bool) -> list[Publication]:
-        """Take out what an answer is for: this tag or, with ``multiple``, everything up to it. Others are ignored."""
+    def answered(self, tag: int, multiple: bool) -> Sequence[int]:
+        """Return the tags that an answer is for: this or, with ``multiple``, all up to it. Others are ignored."""
         if multiple:
             tags, self._lowest = range(self._lowest, min(tag, self._tag) + 1), min(tag, self._tag) + 1
-            return [self.pop(each) for each in tags if each in self]
-        found = self.pop(tag, None)
-        return [] if found is None else [found]
+            return [each for each in tags if each in self]
+        return (tag,) if tag in self else ()
 
     def note_return(self, address: Address) -> None:
         """A message came back; its acknowledgement follows."""
