@@ -9,7 +9,7 @@ Where things live:
 - health: ``health probes reporter doctor examinations overview panels gauges``
 - who, what, when: ``context middleware process clock functions telemetry signals logs trail audit/``
 - failing well: ``exceptions classification hints known_failures retry breaker circuits faults reading``
-- one at a time: ``leases heartbeats stores/``, and work off the request: ``dispatch tasks threads databases``
+- one at a time: ``leases heartbeats stores/``, and work off the request: ``dispatch tasks threads bell databases``
 - in the database: ``models querysets inserting libpq``
 - what apps register and export: ``registry faces appconfig apps``
 - pages and commands: ``admin/ views urls commands tabular texts``
