@@ -54,4 +54,4 @@ def test_who_is_struck_while_it_rings_or_waits_locks_out_nobody(method: str) -> 
         others.start()
         others.join(10)
         assert heard == [True], f"point {number}"
-    assert number > 2  # there were points
+    assert number > 1  # there were points

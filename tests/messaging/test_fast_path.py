@@ -173,7 +173,7 @@ def test_a_caller_that_is_struck_while_it_hands_over_locks_out_nobody() -> None:
         another.start()
         another.join(5)
         assert not another.is_alive(), f"point {number}"
-    assert number > 2  # there were points
+    assert number > 1  # there were points
 
 
 def test_a_broker_that_is_away_leaves_it_to_the_relay(

@@ -42,6 +42,7 @@ class Striker:
 @contextmanager
 def tracing(striker: Striker) -> Iterator[None]:
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # by which CPython 3.12 knows that somebody wants them
     sys.settrace(striker)
     try:
         yield
