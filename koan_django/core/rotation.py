@@ -13,6 +13,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING
 
+from .bell import Bell
 from .redaction import redact_text
 from .signals import secrets_rotated
 from .templating import forget_values, has_reference, render
@@ -26,7 +27,7 @@ PERIOD_SECONDS = 5.0
 
 _watched: weakref.WeakSet[Watched] = weakref.WeakSet()
 _lock = threading.Lock()
-_due = threading.Event()
+_due = Bell()
 _thread: threading.Thread | None = None
 
 
@@ -67,7 +68,7 @@ class Watched:
 def announce(names: Sequence[str] = ()) -> None:
     """Say that values have changed, those called ``names`` or any: what is watched in this process is rendered anew."""
     forget_values()
-    _due.set()
+    _due.ring()
     secrets_rotated.send_robust(None, names=tuple(names))
 
 
@@ -84,7 +85,6 @@ def _run() -> None:
     """End when nothing is watched any more: the next one that is starts another."""
     while _has_watched():
         _due.wait(PERIOD_SECONDS)
-        _due.clear()
         for watched in list(_watched):
             watched.look()
 
@@ -104,7 +104,7 @@ def _digest(text: str) -> bytes:
 def _after_fork() -> None:
     """The thread and what it watches are the parent's."""
     global _watched, _lock, _due, _thread
-    _watched, _lock, _due, _thread = weakref.WeakSet(), threading.Lock(), threading.Event(), None
+    _watched, _lock, _due, _thread = weakref.WeakSet(), threading.Lock(), Bell(), None
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -163,7 +163,7 @@ class BrokerBus(Bus):
         except BaseException as error:
             self.breaker.conclude(permit, error)
             raise
-        if permit.place is not None or outcomes.count(CONFIRMED) < len(outcomes):
+        if permit.place is not None or not _confirmed(outcomes):
             self._answered(permit, outcomes)
         return outcomes
 

@@ -65,9 +65,7 @@ def send(
         envelope = _timed(envelope, due)
     with span("messaging.send", bus=alias, messages=1, alias=envelope.alias):
         receipt = registry.get(alias).send([envelope], due, using)[0]
-    touch()
-    if watchers:
-        tell(Sent(message, envelope, receipt, due))
+    _sent(message, envelope, receipt, due)
     return receipt
 
 
