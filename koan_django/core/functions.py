@@ -41,10 +41,21 @@ class IsOneOf(In):
     """``__in`` for lists of hundreds: ``rows.filter(IsOneOf(F("pk"), pks))``.
 
     PostgreSQL is sent one value: the text is the same for any number, and takes less to put together and to read. Other
-    databases are sent what they were.
+    databases are sent what they were. The values have the type that the column is read as.
     """
+
+    def get_prep_lookup(self) -> list[Any]:
+        """Nothing has to be made of them: there are hundreds, and each would be asked."""
+        return list(self.rhs)
 
     def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> tuple[str, Any]:
         sql, parameters = self.process_lhs(compiler, connection)
         kind = self.lhs.output_field.db_type(connection)
-        return f"{sql} = ANY(%s::{kind}[])", [*parameters, list(self.rhs)]
+        return f"{sql} = ANY(%s::{kind}[])", [*parameters, _array(self.rhs)]
+
+
+def _array(values: list[Any]) -> Any:
+    """A list for psycopg, which looks at each value for what must be escaped; of whole numbers nothing must be."""
+    if all(type(value) is int for value in values):
+        return f"{{{','.join(map(str, values))}}}"
+    return values

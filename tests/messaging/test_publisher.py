@@ -429,6 +429,21 @@ def test_what_its_caller_gave_up_before_it_was_written_is_not_written_any_more(
     assert wire.depth(good) == 1
 
 
+def test_the_time_of_what_was_begun_counts_from_when_somebody_waits(
+    make: Callable[..., Publisher], proxy: Proxy, through: str, wire: Wire
+) -> None:
+    publisher, queue = make(through, confirm=10), wire.queue("good")
+    assert answers(publisher, ("", queue)) == ["confirmed"]
+    publisher._grace = 1.0
+    proxy.pause("down")
+    outcomes = publisher.begin([message("", queue)])
+    time.sleep(1.1)
+    later = threading.Timer(0.2, proxy.resume)
+    later.start()
+    assert [outcome.state for outcome in outcomes()] == ["confirmed"]
+    later.join()
+
+
 def test_headers_that_no_frame_holds_are_refused_and_harm_no_other(publisher: Publisher, wire: Wire) -> None:
     good = wire.queue("good")
     connection = None

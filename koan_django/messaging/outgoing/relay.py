@@ -4,7 +4,8 @@ The relays of a bus share its lanes by leases, and messages of a lane leave in t
 with a key that the broker does not take holds up those behind it in its lane until it is published or parked.
 
 No database transaction is open when messages are given to the broker, and none waits for it. While there is more than
-one batch, the database works beside the broker: as one is on its way, the one before is deleted and the next is read.
+one batch, the database works beside the broker: as one is on its way, the one before is deleted, and the next is read
+and sent after it.
 
 A relay that stood still past the end of its leases may wake up in the middle of a batch, while another publishes the
 same messages. The first copies of the messages of a key are in order all the same: each begins where everything before
@@ -17,7 +18,6 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING
 
 from django.db import DatabaseError, InterfaceError, transaction
@@ -33,16 +33,15 @@ from koan_django.messaging import events
 from koan_django.messaging.routing import LANES
 
 from . import databases, handing
+from .flights import Flight
 from .lanes import Lanes
-from .outbox import BACKOFF, before_broker
+from .outbox import BACKOFF
 from .waking import Waker
-from .waves import waves
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from koan_django.messaging.buses.broker import BrokerBus, Outcome
-    from koan_django.messaging.envelope import Envelope
     from koan_django.messaging.handling.consumer import Consumer
     from koan_django.messaging.querysets import DueMessage, OutboxQuerySet
 
@@ -64,8 +63,6 @@ TAKE_OVER_SECONDS = 1.0
 RARELY_SECONDS = 60.0
 #: After an error of the database or the broker.
 PAUSE_SECONDS = 1.0
-#: The broker does not answer: what follows waits.
-_SILENT = frozenset({"unknown", "unsent"})
 _BEFORE_PUBLISH = faults.point("messaging.relay.before_publish")
 _PUBLISHED = faults.point("messaging.relay.published")
 
@@ -94,8 +91,10 @@ class Relay(DatabaseThread):
         self._is_stuck = True
         #: When it is time to look for messages that were handed over and forgotten, by the monotonic clock.
         self._look_at = float("-inf")
-        #: What became of the last batch and is not written down yet, and the next batch if it was read already.
+        #: What became of the last batch and is not written down yet; what is on its way, two batches at most; and what
+        #: was read and has not begun.
         self._behind: list[tuple[DueMessage, Outcome]] = []
+        self._flights: list[Flight] = []
         self._ahead: list[DueMessage] = []
 
     def work(self) -> None:
@@ -117,7 +116,10 @@ class Relay(DatabaseThread):
             pause = self._round()
         except Exception as error:
             self._note(f"{type(error).__name__}: {error}")
-            self._ahead, self._behind = [], []  # what the broker has and is still here goes to it once more
+            for flight in self._flights:
+                flight.wait()
+            # What the broker has and is still here goes to it once more.
+            self._flights, self._ahead, self._behind = [], [], []
             self._is_stuck = True  # a lane may have been gained before it failed
             pause = PAUSE_SECONDS
         if pause is None:
@@ -145,32 +147,71 @@ class Relay(DatabaseThread):
 
     def _round(self) -> float | None:
         """Publish one batch; return how long to wait before the next, ``None`` when there is nothing to publish."""
-        with self.turn():
-            if not self._ahead or self.lanes.is_due:
-                self._catch_up()
-                self._take_over()
-                self._is_stuck = self.lanes.tend() or self._is_stuck
-                self._ahead = self._due() if self.lanes.held else []
-            if self._ahead and not self.lanes.hold(FRESH):
-                self._catch_up()
-                return 0.0  # one of them is another's
-        rows, self._ahead = self._ahead, []
-        if not rows:
-            self._note("")
-            return None if self.lanes.held else STANDBY_SECONDS
-        with span("messaging.relay", bus=self.bus.alias, messages=len(rows)):
-            _BEFORE_PUBLISH()
-            tried = self._publish(rows)
+        if not self._flights:
+            with self.turn():
+                if not self._ahead or self.lanes.is_due:
+                    self._look()
+                if self._ahead and not self.lanes.hold(FRESH):
+                    self._catch_up()
+                    return 0.0  # one of them is another's
+            if not self._ahead:
+                self._note("")
+                return None if self.lanes.held else STANDBY_SECONDS
+            self._take_off()
+        flight = self._flights[0]
+        with span("messaging.relay", bus=self.bus.alias, messages=len(flight.rows)):
+            if _is_large(flight.rows):
+                self._meanwhile(flight)
+            tried = flight.land(self._may_go_on)
             _PUBLISHED()
+        del self._flights[0]
         self._behind += tried
-        if len(tried) < len(rows) or any(outcome.state != "confirmed" for _, outcome in tried):
+        if len(tried) < len(flight.rows) or any(outcome.state != "confirmed" for _, outcome in tried):
+            self._land()
             self._ahead = []  # what is behind a message that was not taken must not overtake it
-        if not self._ahead:
+        if not self._ahead and not self._flights:
             with self.turn():
                 self._catch_up()
         silent = next((outcome.reason for _, outcome in tried if outcome.state == "unsent"), "")
         self._note(silent)
         return PAUSE_SECONDS if silent else 0.0
+
+    def _look(self) -> None:
+        """See which lanes are whose, and read what is due; nothing is on its way."""
+        self._catch_up()
+        self._take_over()
+        self._is_stuck = self.lanes.tend() or self._is_stuck
+        self._ahead = self._due() if self.lanes.held else []
+
+    def _take_off(self) -> None:
+        """Have what was read travel, beside what does already."""
+        _BEFORE_PUBLISH()
+        flight, self._ahead = Flight(self.bus, self._ahead), []
+        if self._flights or _is_large(flight.rows):
+            flight.begin()
+        self._flights.append(flight)
+
+    def _meanwhile(self, flight: Flight) -> None:
+        """Delete what was before ``flight``, and read what follows; have it travel too if it need not wait.
+
+        So the broker has always something to do. What shares a key with ``flight`` waits, and so does everything when
+        it is time to look at the lanes.
+        """
+        with self.turn():
+            self._catch_up()
+            self._ahead = self._due(beside=flight.rows)
+            waits = not self._ahead or self.lanes.is_due or not self.lanes.hold(FRESH)
+        if waits or self.stopping.is_set():
+            return
+        keys = flight.keys
+        if not any(row.envelope.partition_key in keys for row in self._ahead):
+            self._take_off()
+
+    def _land(self) -> None:
+        """Wait for what is on its way, and have nothing follow it."""
+        while self._flights:
+            self._behind += self._flights[0].land(lambda: False)
+            del self._flights[0]
 
     def _catch_up(self) -> None:
         """Write down what became of the last batch; the next is read after that."""
@@ -195,35 +236,6 @@ class Relay(DatabaseThread):
         stuck = outbox.stuck(self.bus.alias) if self._is_stuck else {}
         self._is_stuck = bool(stuck)
         return outbox.due(self.bus.alias, 1 if self.error else BATCH, stuck, beside=[row.pk for row in beside])
-
-    def _publish(self, rows: Sequence[DueMessage]) -> list[tuple[DueMessage, Outcome]]:
-        """Publish ``rows`` and return those that were tried: none behind one of its key that the broker has not."""
-        envelopes = [row.envelope for row in rows]
-        tried: dict[int, Outcome] = {}
-        stuck: set[str | None] = set()
-        for wave in waves(each.partition_key for each in envelopes):
-            going = [index for index in wave if envelopes[index].partition_key not in stuck]
-            if tried and not self._may_go_on():
-                break
-            before_broker()
-            publish = self.bus.publish if tried or not _is_large(rows) else partial(self._publish_beside, rows)
-            tried |= zip(going, publish([envelopes[index] for index in going]), strict=True)
-            failed = [index for index in going if tried[index].state != "confirmed"]
-            stuck |= {envelopes[index].partition_key for index in failed}
-            if any(tried[index].state in _SILENT for index in failed):
-                break
-        return [(rows[index], outcome) for index, outcome in tried.items()]
-
-    def _publish_beside(self, rows: Sequence[DueMessage], envelopes: Sequence[Envelope]) -> list[Outcome]:
-        """Publish ``envelopes``, the first of ``rows``; meanwhile delete what was before them and read what follows."""
-        outcomes = self.bus.begin(envelopes)
-        try:
-            with self.turn():
-                self._catch_up()
-                self._ahead = self._due(beside=rows)
-        finally:  # whatever happens to the database: nothing else goes before it is known what became of these
-            known = outcomes()
-        return known
 
     def _may_go_on(self) -> bool:
         """Whether there is time for another wave, and the leases hold."""
@@ -275,6 +287,7 @@ class Relay(DatabaseThread):
         return outcome.state == "impossible" or (outcome.state == "returned" and row.tries + 1 >= UNROUTABLE_TRIES)
 
     def _let_go(self) -> None:
+        self._land()
         try:
             with self.turn():
                 self._catch_up()
