@@ -58,6 +58,7 @@ class Outcome:
     reason: str = ""
 
 
+#: Counted where all of a list may be it: that takes no step of Python's for each.
 CONFIRMED = Outcome("confirmed")
 #: The broker did not answer, and what waits in the outbox therefore or because it was refused.
 _SILENT = frozenset({"unknown", "unsent"})
@@ -163,7 +164,7 @@ class BrokerBus(Bus):
         except BaseException as error:
             self.breaker.conclude(permit, error)
             raise
-        if permit.place is not None or not _confirmed(outcomes):
+        if permit.place is not None or outcomes.count(CONFIRMED) != len(outcomes):
             self._answered(permit, outcomes)
         return outcomes
 
@@ -181,9 +182,7 @@ class BrokerBus(Bus):
         return admitted
 
     def _answered(self, permit: Permit, outcomes: Sequence[Outcome]) -> None:
-        silent = (
-            None if _confirmed(outcomes) else next((outcome for outcome in outcomes if outcome.state in _SILENT), None)
-        )
+        silent = next((outcome for outcome in outcomes if outcome.state in _SILENT), None)
         if silent is None:
             self.breaker.conclude(permit)
         else:
@@ -208,7 +207,7 @@ class BrokerBus(Bus):
 
         What can reach nobody has an error in the place of a receipt. With ``callers`` each message has its own.
         """
-        if self._is_known and self._told is None and _confirmed(outcomes):
+        if self._is_known and self._told is None and outcomes.count(CONFIRMED) == len(outcomes):
             if options().trail != "off":
                 self._note(envelopes)
             return [Receipt(each.id, "published", self.alias) for each in envelopes]
@@ -267,11 +266,6 @@ class BrokerBus(Bus):
             why=f"{outcome.reason}: nobody has bound one",
             fix=f"Start a worker whose handlers receive it: it declares the queues.{others}",
         )
-
-
-def _confirmed(outcomes: Sequence[Outcome]) -> bool:
-    """Whether all are; counted, since that takes no step of Python's for each."""
-    return outcomes.count(CONFIRMED) == len(outcomes)
 
 
 def _from_now(due: datetime | timedelta) -> timedelta:

@@ -28,7 +28,7 @@ from .watching import Sent, tell, watchers
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from koan_django.messaging.buses.base import Due
+    from koan_django.messaging.buses.base import Bus, Due
     from koan_django.messaging.messages import Message
     from koan_django.messaging.meta import MessageOptions
 
@@ -59,13 +59,16 @@ def send(
     # In as few steps as can be: between two messages the processor has forgotten the code of each.
     due = None if delay is None and eta is None else _due(delay, eta)
     using = databases.choose(using)
-    alias = bus or type(message)._meta.bus or options().default_bus
-    envelope = wrap(message, alias, group=group, priority=priority)
+    meta = type(message)._meta
+    chosen = registry.get(bus or meta.bus or options().default_bus)
+    envelope = _wrapped(message, meta, chosen, group, priority)
     if due is not None:
         envelope = _timed(envelope, due)
-    with span("messaging.send", bus=alias, messages=1, alias=envelope.alias):
-        receipt = registry.get(alias).send([envelope], due, using)[0]
-    _sent(message, envelope, receipt, due)
+    with span("messaging.send", bus=chosen.alias, messages=1, alias=envelope.alias):
+        receipt = chosen.send([envelope], due, using)[0]
+    touch()
+    if watchers:
+        tell(Sent(message, envelope, receipt, due))
     return receipt
 
 
@@ -85,11 +88,14 @@ async def asend(
     """
     due = _due(delay, eta)
     using = databases.choose(using) if databases.is_obvious(using) else await sync_to_async(databases.choose)(using)
-    alias = _bus_of(message, bus)
-    envelope = _timed(wrap(message, alias, group=group, priority=priority), due)
-    with span("messaging.send", bus=alias, messages=1, alias=envelope.alias):
-        receipt = await registry.get(alias).asend(envelope, due, using)
-    _sent(message, envelope, receipt, due)
+    meta = type(message)._meta
+    chosen = registry.get(bus or meta.bus or options().default_bus)
+    envelope = _timed(_wrapped(message, meta, chosen, group, priority), due)
+    with span("messaging.send", bus=chosen.alias, messages=1, alias=envelope.alias):
+        receipt = await chosen.asend(envelope, due, using)
+    touch()
+    if watchers:
+        tell(Sent(message, envelope, receipt, due))
     return receipt
 
 
@@ -114,24 +120,23 @@ def send_many(
     by_bus: dict[str, list[tuple[int, Envelope]]] = {}
     context = _circumstances()
     for index, message in enumerate(given):
-        alias = _bus_of(message, bus)
-        envelope = _timed(wrap(message, alias, group=group, priority=priority, circumstances=context), due)
-        by_bus.setdefault(alias, []).append((index, envelope))
+        meta = type(message)._meta
+        chosen = registry.get(bus or meta.bus or options().default_bus)
+        envelope = _wrapped(message, meta, chosen, group, priority, circumstances=context)
+        if due is not None:
+            envelope = _timed(envelope, due)
+        by_bus.setdefault(chosen.alias, []).append((index, envelope))
     receipts: dict[int, Receipt] = {}
     for alias, numbered in by_bus.items():
         envelopes = [each for _, each in numbered]
         with span("messaging.send", bus=alias, messages=len(envelopes), alias=envelopes[0].alias):
             accepted = registry.get(alias).send(envelopes, due, using)
+        touch()
         for (index, envelope), receipt in zip(numbered, accepted, strict=True):
             receipts[index] = receipt
-            _sent(given[index], envelope, receipt, due)
+            if watchers:
+                tell(Sent(given[index], envelope, receipt, due))
     return [receipts[index] for index in sorted(receipts)]
-
-
-def _sent(message: Message, envelope: Envelope, receipt: Receipt, due: Due) -> None:
-    touch()
-    if watchers:
-        tell(Sent(message, envelope, receipt, due))
 
 
 def cancel(receipt: Receipt) -> bool:
@@ -140,29 +145,32 @@ def cancel(receipt: Receipt) -> bool:
 
 
 def wrap(
+    message: Message, bus: str, *, group: str = "", priority: int = 0, identifier: str = "", correlation_id: str = ""
+) -> Envelope:
+    """Return ``message`` as it travels on ``bus``; without ``identifier`` it gets a new id."""
+    return _wrapped(message, type(message)._meta, registry.get(bus), group, priority, identifier, correlation_id)
+
+
+def _wrapped(
     message: Message,
-    bus: str,
-    *,
-    group: str = "",
-    priority: int = 0,
+    meta: MessageOptions,
+    bus: Bus,
+    group: str,
+    priority: int,
     identifier: str = "",
     correlation_id: str = "",
     circumstances: Mapping[str, str] | None = None,
 ) -> Envelope:
-    """Return ``message`` as it travels on ``bus``; without ``identifier`` it gets a new id.
-
-    What is sent together has the ``circumstances`` of all of it, else they are those of now.
-    """
+    """What is sent together has the ``circumstances`` of all of it, else they are those of now."""
     if not isinstance(priority, int) or not 0 <= priority <= 9:
         raise ValueError(f"priority={priority} is not between 0 and 9")
-    meta = type(message)._meta
     body = encode(message)
     key = None if meta.partition_field is None else meta.partition_key(message)
-    chosen = registry.get(bus).options
+    chosen = bus.options
     if len(body) > chosen.max_body:
         raise OversizeMessageError(
             f"this {type(message).__name__} cannot be sent",
-            why=f"its body has {len(body)} bytes, and MAX_BODY of the bus {bus!r} is {chosen.max_body}",
+            why=f"its body has {len(body)} bytes, and MAX_BODY of the bus {bus.alias!r} is {chosen.max_body}",
             fix="Store what is large, and send its key; or raise MAX_BODY.",
         )
     partition = None if key is None else partition_of(key, chosen.partitions)
@@ -217,10 +225,6 @@ def _with_own(
             f" {HEADER_BYTES}, and may not hold NUL"
         )
     return headers
-
-
-def _bus_of(message: Message, bus: str | None) -> str:
-    return bus or type(message)._meta.bus or options().default_bus
 
 
 def _due(delay: timedelta | None, eta: datetime | None) -> Due:

@@ -69,17 +69,17 @@ class AmqpBus(BrokerBus):
         return found.error or "publishes"
 
     def publish(self, envelopes: Sequence[Envelope], delay: timedelta | None = None) -> list[Outcome]:
-        return self.publisher.publish(self._addressed(envelopes, delay))
+        publications = list(map(self._publication, envelopes)) if delay is None else self._delayed(envelopes, delay)
+        return self.publisher.publish(publications)
 
     def begin(self, envelopes: Sequence[Envelope]) -> Callable[[], list[Outcome]]:
-        return self.publisher.begin(self._addressed(envelopes, None))
+        return self.publisher.begin(list(map(self._publication, envelopes)))
 
     async def apublish(self, envelopes: Sequence[Envelope], delay: timedelta | None = None) -> list[Outcome]:
-        return await self.publisher.apublish(self._addressed(envelopes, delay))
+        publications = list(map(self._publication, envelopes)) if delay is None else self._delayed(envelopes, delay)
+        return await self.publisher.apublish(publications)
 
-    def _addressed(self, envelopes: Sequence[Envelope], delay: timedelta | None) -> list[Publication]:
-        if delay is None:
-            return list(map(self._publication, envelopes))
+    def _delayed(self, envelopes: Sequence[Envelope], delay: timedelta) -> list[Publication]:
         steps = steps_of(delay)
         exchange, headers = self.names.delay(steps[0]), {delay_header(step): True for step in steps}
         return [Publication(exchange, each.routing_key, each, headers) for each in envelopes]
