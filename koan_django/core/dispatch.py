@@ -16,7 +16,7 @@ from typing import Any, Generic, ParamSpec, Protocol
 from django.db import transaction
 
 from .context import restore, snapshot
-from .registry import Registry, origin_of
+from .registry import Registry, place_of
 from .telemetry import span
 
 P = ParamSpec("P")
@@ -82,7 +82,7 @@ def job(name: str, *, every: timedelta | None = None) -> Callable[[Callable[P, o
 
     def decorate(function: Callable[P, object]) -> Job[P]:
         made = Job(name, function, every)
-        jobs.add(name, made, origin=origin_of(function))
+        jobs.add(name, made, origin=place_of(function))
         for watcher in _watchers:
             watcher(made)
         return made

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from . import facts, health
 from .health import Finding
 from .redaction import redact_text
-from .registry import Registry, origin_of
+from .registry import Registry, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ def examination(name: str) -> Callable[[Examination], Examination]:
     """Have ``koan_doctor`` ask the function. An exception of its own is a finding too."""
 
     def decorate(function: Examination) -> Examination:
-        return _examinations.add(name, function, origin=origin_of(function))
+        return _examinations.add(name, function, origin=place_of(function))
 
     return decorate
 

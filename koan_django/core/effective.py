@@ -12,7 +12,7 @@ from django.db import Error
 
 from . import conf
 from .redaction import MASK, is_sensitive, redact
-from .registry import Registry, origin_of
+from .registry import Registry, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,7 @@ def source(name: str) -> Callable[[Source], Source]:
     """Ask the function for values that do not stand in ``KOAN``, or for better ones of paths that do."""
 
     def decorate(function: Source) -> Source:
-        return _sources.add(name, function, origin=origin_of(function))
+        return _sources.add(name, function, origin=place_of(function))
 
     return decorate
 

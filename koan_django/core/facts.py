@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from .process import identity
 from .redaction import redact_text
-from .registry import Registry, origin_of
+from .registry import Registry, place_of
 
 if TYPE_CHECKING:
     from .querysets import ProcessFactQuerySet
@@ -58,7 +58,7 @@ def source(name: str) -> Callable[[Source], Source]:
     """Ask the function whenever somebody wants the facts of this process. It opens no socket and asks no database."""
 
     def decorate(function: Source) -> Source:
-        return _sources.add(name, function, origin=origin_of(function))
+        return _sources.add(name, function, origin=place_of(function))
 
     return decorate
 

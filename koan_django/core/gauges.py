@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from django.db import connections
 
 from .redaction import redact_text
-from .registry import Registry, origin_of
+from .registry import Registry, origin_of, place_of
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def source(name: str) -> Callable[[Source], Source]:
     """Ask the function whenever somebody wants to know."""
 
     def decorate(function: Source) -> Source:
-        return _sources.add(name, function, origin=origin_of(function))
+        return _sources.add(name, function, origin=place_of(function))
 
     return decorate
 

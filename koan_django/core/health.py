@@ -18,7 +18,7 @@ from . import clock
 from .exceptions import StoreUnavailableError
 from .process import identity
 from .redaction import redact
-from .registry import Registry, origin_of
+from .registry import Registry, place_of
 from .stores import Fact, health_store
 from .stores import Status as Status
 
@@ -97,7 +97,7 @@ def probe(name: str, *, critical: bool = True) -> Callable[[Probe], Probe]:
     """
 
     def decorate(function: Probe) -> Probe:
-        _probes.add(name, (function, critical), origin=origin_of(function))
+        _probes.add(name, (function, critical), origin=place_of(function))
         return function
 
     return decorate
@@ -107,7 +107,7 @@ def shared(name: str) -> Callable[[Shared], Shared]:
     """Ask the function for findings about all processes together whenever these are summed up."""
 
     def decorate(function: Shared) -> Shared:
-        return _shared.add(name, function, origin=origin_of(function))
+        return _shared.add(name, function, origin=place_of(function))
 
     return decorate
 

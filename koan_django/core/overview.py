@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from .registry import Registry, origin_of
+from .registry import Registry, place_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def panel(name: str, title: str, *, order: int = 50) -> Callable[[Callable[[], I
     """Show the lines that the function returns, under ``title``."""
 
     def decorate(function: Callable[[], Iterable[Line]]) -> Callable[[], Iterable[Line]]:
-        panels.add(name, Panel(title, function, order), origin=origin_of(function))
+        panels.add(name, Panel(title, function, order), origin=place_of(function))
         return function
 
     return decorate

@@ -19,6 +19,14 @@ def origin_of(target: object) -> str:
     return f"{getattr(target, '__module__', '?')}.{getattr(target, '__qualname__', repr(target))}"
 
 
+def place_of(target: object) -> str:
+    """Return where a function stands: :func:`origin_of`, and its line, since of two with one name in a module the later
+    hides the earlier. Of anything else its origin.
+    """
+    code = getattr(inspect.unwrap(target), "__code__", None) if callable(target) else None
+    return origin_of(target) if code is None else f"{origin_of(target)}, line {code.co_firstlineno}"
+
+
 def caller(depth: int = 2) -> str:
     """Return ``module:line`` of the frame ``depth`` levels up, for things that are not functions or classes."""
     frame = inspect.currentframe()

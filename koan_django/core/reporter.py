@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from . import boot, facts, health
 from .bell import Bell
-from .registry import Registry, origin_of
+from .registry import Registry, place_of
 from .stores import STORE_ERRORS
 from .threads import DatabaseThread
 
@@ -25,7 +25,7 @@ def source(name: str) -> Callable[[Source], Source]:
     """Ask the function in every report; ``None`` means there is nothing to say in this process."""
 
     def decorate(function: Source) -> Source:
-        return _sources.add(name, function, origin=origin_of(function))
+        return _sources.add(name, function, origin=place_of(function))
 
     return decorate
 

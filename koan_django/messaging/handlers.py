@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 from koan_django.core.breaker import Breaker, breakers
 from koan_django.core.circuits import BreakerPolicy
 from koan_django.core.exceptions import RegistrationError
-from koan_django.core.registry import origin_of
+from koan_django.core.registry import origin_of, place_of
 from koan_django.core.retry import RetryPolicy
 
 from .conf import options
@@ -286,15 +286,29 @@ def forget(name: str) -> None:
 
 def _add(described: Handler) -> None:
     known = _handlers.get(described.name)
-    if known is not None and known.origin != described.origin:
-        raise RegistrationError(
-            f"two handlers are called {described.name!r}",
-            why=f"{known.origin} and {described.origin}",
-            fix="Give one of them another name=.",
-        )
+    if known is not None:
+        _compare(known, described)
     _handlers[described.name] = described
     if described.breaker is not None:
         breakers.add(described.breaker.name, described.breaker, origin=described.origin)
+
+
+def _compare(known: Handler, described: Handler) -> None:
+    """Refuse a second of one name, of which one would never run. A reload defines the same at the same place."""
+    places = place_of(known.function), place_of(described.function)
+    if places[0] != places[1]:
+        raise RegistrationError(
+            f"two handlers are called {described.name!r}",
+            why=f"{places[0]} and {places[1]}",
+            fix="Give one of them another name, or name=.",
+        )
+    is_one = known.function is described.function
+    if is_one and (known.message, known.pattern) != (described.message, described.pattern):
+        raise RegistrationError(
+            f"the handler {described.name!r} is declared for two messages",
+            why=f"{places[0]} is one function, and a handler receives one message or pattern",
+            fix="Give one of the two declarations a name=.",
+        )
 
 
 def _described(

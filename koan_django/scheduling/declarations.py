@@ -13,7 +13,7 @@ from typing import Any
 from django.apps import apps
 
 from koan_django.core.exceptions import RegistrationError
-from koan_django.core.registry import Registry, origin_of
+from koan_django.core.registry import Registry, place_of
 
 from .triggers import Trigger
 
@@ -58,8 +58,18 @@ def settle() -> None:
         if named.trigger.problem():
             broken.append(named)
             continue
+        known = declared.get(named.name)
+        if known is not None and known.target is named.target and known.trigger != named.trigger:
+            conflicts.append(
+                RegistrationError(
+                    f"the scheduled task {named.name!r} has two triggers",
+                    why=f"{place_of(named.target)} is declared twice",
+                    fix="Give one of them another name=.",
+                )
+            )
+            continue
         try:
-            declared.add(named.name, named, origin=origin_of(named.target))
+            declared.add(named.name, named, origin=place_of(named.target))
         except RegistrationError as error:
             conflicts.append(error)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial, wraps
+
 import pytest
 
 from koan_django.core.exceptions import RegistrationError
-from koan_django.core.registry import Registry, caller, origin_of
+from koan_django.core.registry import Registry, caller, origin_of, place_of
 
 
 @pytest.fixture
@@ -71,3 +74,33 @@ def test_the_origin_is_stable_and_the_caller_is_a_line() -> None:
     module, _, line = ask().rpartition(":")
     assert module == __name__
     assert int(line) > 0
+
+
+def test_two_of_one_name_in_a_module_stand_in_two_places() -> None:
+    def task() -> None: ...
+
+    first = task
+
+    def task() -> None: ...  # type: ignore[no-redef]  # noqa: F811  # what this is about
+
+    assert origin_of(first) == origin_of(task)
+    assert place_of(first) != place_of(task)
+    assert place_of(task).startswith(f"{origin_of(task)}, line ")
+
+
+def test_what_a_decorator_made_stands_where_its_function_does() -> None:
+    def decorated(function: Callable[[], None]) -> Callable[[], None]:
+        @wraps(function)
+        def made() -> None: ...
+
+        return made
+
+    def one() -> None: ...
+    def other() -> None: ...
+
+    assert place_of(decorated(one)) == place_of(one) != place_of(decorated(other))
+
+
+@pytest.mark.parametrize("target", [Registry, partial(print), 5])
+def test_what_has_no_line_stands_where_it_comes_from(target: object) -> None:
+    assert place_of(target) == origin_of(target)

@@ -164,6 +164,31 @@ def test_two_functions_of_one_name_are_refused_and_a_reload_is_not() -> None:
         handler(OrderPlaced, name="tests.one")(with_context)
 
 
+def test_two_functions_of_one_name_in_a_module_are_refused() -> None:
+    """The second hides the first, which would never run, and its messages would be lost to this group."""
+
+    def take(message: OrderPlaced) -> None: ...
+
+    handler(OrderPlaced)(take)
+
+    def take(message: OrderPaid) -> None: ...  # type: ignore[no-redef]  # noqa: F811  # what this is about
+
+    with pytest.raises(RegistrationError, match=r"two handlers are called .*take', line \d+ and .*take, line \d+") as told:
+        handler(OrderPaid)(take)
+    assert "Give one of them another name" in str(told.value)
+
+
+def test_one_function_for_two_messages_needs_two_names() -> None:
+    def take(message: Any) -> None: ...
+
+    handler(OrderPlaced)(take)
+    with pytest.raises(RegistrationError, match=r"take' is declared for two messages"):
+        handler(OrderPaid)(take)
+    handler(OrderPaid, name="tests.one")(take)
+    assert handlers.find("main", "workers", "order.placed").function is take  # type: ignore[union-attr]
+    assert handlers.find("main", "workers", "order.paid").function is take  # type: ignore[union-attr]
+
+
 def test_a_handler_says_where_it_belongs() -> None:
     handler(OrderPlaced)(plain)
     handler(OrderPlaced, group="g", bus="b", max_attempts=9, name="n")(with_context)

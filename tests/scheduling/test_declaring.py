@@ -45,6 +45,28 @@ def test_a_name_is_the_label_and_the_name_in_kebab_case(declare, target, name):
     assert declared[f"{label}.{name}"].target is target
 
 
+def test_one_target_with_two_triggers_is_told_by_a_check(declare):
+    declare(check_health, seconds=5, name="tests.twice")
+    declare(check_health, seconds=7, name="tests.twice")
+    declare(check_health, seconds=7, name="tests.other")
+    assert declared["tests.twice"].trigger == Every(seconds=5)
+    [error] = [each for each in checks.run_checks() if each.id == "koan_scheduling.E002"]
+    assert error.msg == "the scheduled task 'tests.twice' has two triggers"
+    assert "check_health, line " in error.hint
+
+
+def test_two_functions_of_one_name_are_told_by_a_check(declare):
+    def task() -> None: ...
+
+    declare(task, name="tests.twice")
+
+    def task() -> None: ...
+
+    declare(task, name="tests.twice")
+    [error] = [each for each in checks.run_checks() if each.id == "koan_scheduling.E002"]
+    assert error.msg == "the scheduled task 'tests.twice' is defined twice"
+
+
 def test_inside_an_app_the_label_of_the_app_is_used(declare):
     target = type("Probe", (), {"__module__": "koan_django.core.anything", "run": lambda self: None})
     declare(target)

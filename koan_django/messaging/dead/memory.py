@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from django.utils import timezone
 
 from koan_django.core import clock
-from koan_django.core.registry import Registry, origin_of
+from koan_django.core.registry import Registry, place_of
 from koan_django.core.texts import counted
 from koan_django.messaging.exceptions import ForgottenError
 
@@ -27,7 +27,7 @@ def remembers(name: str) -> Callable[[Reach], Reach]:
     """Ask the function for how long what was handled is remembered. The inbox does so."""
 
     def decorate(function: Reach) -> Reach:
-        return _reaches.add(name, function, origin=origin_of(function))
+        return _reaches.add(name, function, origin=place_of(function))
 
     return decorate
 

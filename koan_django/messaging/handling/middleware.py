@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from koan_django.core.registry import Registry, origin_of
+from koan_django.core.registry import Registry, place_of
 from koan_django.messaging.envelope import Delivery
 from koan_django.messaging.handlers import Handler
 
@@ -40,7 +40,7 @@ _chain: Registry[tuple[int, Middleware]] = Registry("handler middleware")
 
 def register(name: str, middleware: Middleware, *, order: int = 50) -> None:
     """Put ``middleware`` around every handler, outermost first by ``order``."""
-    _chain.add(name, (order, middleware), origin=origin_of(middleware))
+    _chain.add(name, (order, middleware), origin=place_of(middleware))
 
 
 def installed(name: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from koan_django.core.registry import Registry, origin_of
+from koan_django.core.registry import Registry, place_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ def neighbour(name: str) -> Callable[[Callable[[], Neighbour]], Callable[[], Nei
     """Ask the function whenever ``koan_status`` runs."""
 
     def decorate(function: Callable[[], Neighbour]) -> Callable[[], Neighbour]:
-        return _sources.add(name, function, origin=origin_of(function))
+        return _sources.add(name, function, origin=place_of(function))
 
     return decorate
 
