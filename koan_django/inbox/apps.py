@@ -16,9 +16,10 @@ class InboxConfig(KoanAppConfig):
     verbose_name = _("Koan inbox")
 
     def ready(self) -> None:
-        from . import condition, panels, tasks, trail  # noqa: F401  # they register themselves
+        from . import condition, examinations, panels, tasks, trail  # noqa: F401  # they register themselves
         from .checks import check_deployment, check_options, check_reach, check_store
-        from .discovery import announcing, examinations  # noqa: F401  # they register themselves
+        from .discovery import announcing  # noqa: F401  # it registers itself
+        from .discovery import examinations as discovery  # noqa: F401  # they register themselves
         from .discovery.checks import check_discovery, check_keys
         from .service.checks import check_service, check_tokens
 

@@ -51,7 +51,10 @@ def declare(declaration: Declaration) -> None:
 
 
 def settle() -> None:
-    """Name what waits. The first place that defines a name keeps it; checks report the second, and what is broken."""
+    """Name what waits. The first place that defines a name keeps it; checks report the second, and what is broken.
+
+    Of two triggers of one target the later counts, as after a reload, and a check reports it.
+    """
     while _waiting:
         waiting = _waiting.pop(0)
         named = replace(waiting, name=waiting.name or name_of(waiting.target))
@@ -67,7 +70,6 @@ def settle() -> None:
                     fix="Give one of them another name=.",
                 )
             )
-            continue
         try:
             declared.add(named.name, named, origin=place_of(named.target))
         except RegistrationError as error:

@@ -81,7 +81,7 @@ def test_two_of_one_name_in_a_module_stand_in_two_places() -> None:
 
     first = task
 
-    def task() -> None: ...  # type: ignore[no-redef]  # noqa: F811  # what this is about
+    def task() -> None: ...  # type: ignore[no-redef]  # what this is about
 
     assert origin_of(first) == origin_of(task)
     assert place_of(first) != place_of(task)

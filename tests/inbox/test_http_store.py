@@ -20,11 +20,14 @@ from koan_django.core import breaker, rotation
 from koan_django.core.context import correlation
 from koan_django.core.exceptions import LeaseLostError, StoreUnavailableError
 from koan_django.core.retry import RetryPolicy
+from koan_django.inbox import examinations
 from koan_django.inbox.models import InboxEntry
 from koan_django.inbox.scopes import Scope
 from koan_django.inbox.service import limits
 from koan_django.inbox.stores.http import HttpOptions, HttpStore, key_of
+from koan_django.messaging import handlers
 from koan_django.testing import static_secrets
+from tests.messaging.shop import OrderPlaced, listening
 
 if TYPE_CHECKING:
     from pytest_django.live_server_helper import LiveServer
@@ -63,6 +66,46 @@ def serving(**tokens: Any) -> Iterator[None]:
 def store(live_server: LiveServer) -> Iterator[HttpStore]:
     with serving():
         yield client(f"{live_server.url}/koan/")
+
+
+# what the doctor asks
+
+
+@pytest.fixture
+def examined(live_server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, str]]]:
+    """What the doctor says in a project whose handlers are of two groups, with a token of these scopes."""
+
+    def ask(*scopes: str, token: str = TOKEN) -> list[tuple[str, str]]:
+        # The service itself, which is this process, must not be a client of its own.
+        asked = client(f"{live_server.url}/koan/", token, retry=RetryPolicy(max_attempts=1))
+        monkeypatch.setattr(examinations, "configured", lambda: asked)
+        known = serving(client={"TOKEN": TOKEN, "SCOPES": list(scopes)})
+        with known, listening(OrderPlaced, group="billing"), listening(OrderPlaced, group="search"):
+            return [(each.status, each.message) for each in examinations.scopes()]
+
+    return ask
+
+
+def test_the_doctor_names_the_groups_that_the_token_is_not_good_for(
+    examined: Callable[..., list[tuple[str, str]]],
+) -> None:
+    mine = {"main:billing:", "main:search:"}
+    others = sorted({f"{each.bus}:{each.group}:" for each in handlers.every()} - mine)
+    [(status, message)] = examined("main:billing:", "claim:", *others)
+    assert status == "unhealthy"
+    assert "not good for main:search:, so" in message
+    assert [status for status, _ in examined("main:", *others)] == ["healthy"]
+    assert [status for status, _ in examined("*")] == ["healthy"]
+
+
+def test_the_doctor_leaves_it_to_readiness_that_a_service_does_not_answer(
+    examined: Callable[..., list[tuple[str, str]]],
+) -> None:
+    assert examined("*", token="another-token-0123456789") == []
+
+
+def test_the_doctor_asks_for_no_scopes_where_the_store_has_none() -> None:
+    assert list(examinations.scopes()) == []
 
 
 # what a store does

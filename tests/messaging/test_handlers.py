@@ -160,7 +160,7 @@ def test_two_functions_of_one_name_are_refused_and_a_reload_is_not() -> None:
     handler(OrderPlaced, name="tests.one")(plain)
     handler(OrderPlaced, name="tests.one", group="other")(plain)
     assert handlers._handlers["tests.one"].group == "other"
-    with pytest.raises(RegistrationError, match=r"two handlers are called 'tests\.one'.*plain and .*with_context"):
+    with pytest.raises(RegistrationError, match=r"two handlers are called 'tests\.one'.*plain, .* and .*with_context"):
         handler(OrderPlaced, name="tests.one")(with_context)
 
 
@@ -171,9 +171,9 @@ def test_two_functions_of_one_name_in_a_module_are_refused() -> None:
 
     handler(OrderPlaced)(take)
 
-    def take(message: OrderPaid) -> None: ...  # type: ignore[no-redef]  # noqa: F811  # what this is about
+    def take(message: OrderPaid) -> None: ...  # type: ignore[no-redef]  # what this is about
 
-    with pytest.raises(RegistrationError, match=r"two handlers are called .*take', line \d+ and .*take, line \d+") as told:
+    with pytest.raises(RegistrationError, match=r"two handlers are called .*take, line \d+ and .*take, line") as told:
         handler(OrderPaid)(take)
     assert "Give one of them another name" in str(told.value)
 

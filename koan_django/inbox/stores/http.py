@@ -95,6 +95,11 @@ class HttpStore:
         with self._calls() as calls:
             calls.get(_PROBE, expected=(200, 403))
 
+    def refused(self, places: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Return those of ``places``, as (bus, group), that the token is not good for."""
+        with self._calls() as calls:
+            return [each for each in places if calls.get(":".join((*each, _PROBE)), expected=(200, 403)).status == 403]
+
     def look(self, scope: Scope) -> Seen:
         with self._calls() as calls:
             found = calls.get(key_of(scope)).body
