@@ -62,7 +62,8 @@ def source() -> str:
 def attributes(identifier: str, alias: str, headers: Mapping[str, str]) -> dict[str, str]:
     """Return the headers that make a message with ``headers`` an event."""
     found = {_SPECVERSION: "1.0", "id": identifier, "source": source(), "type": alias, "time": headers[wire.SENT_AT]}
-    found |= {name: headers[header] for name, header in _EXTENSIONS.items() if headers.get(header)}
+    told = {wire.CORRELATION: identifier, **headers}
+    found |= {name: told[header] for name, header in _EXTENSIONS.items() if told.get(header)}
     return {PREFIX + name: value for name, value in found.items()}
 
 

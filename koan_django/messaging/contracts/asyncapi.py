@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _HEADERS = {
     VERSION: "version of the body",
     SENT_AT: "when it was sent, ISO 8601, by the sender's clock",
-    CORRELATION: "id of the story it belongs to",
+    CORRELATION: "id of the story it belongs to; absent where it begins one, which has its own id",
     CAUSATION: "id of the message whose handler sent it",
     TENANT: "in whose name it was sent",
     IDEMPOTENCY_KEY: "what makes a duplicate",

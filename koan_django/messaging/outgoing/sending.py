@@ -180,8 +180,6 @@ def _wrapped(
         headers = _with_own(message, meta, headers, key)
     if correlation_id:
         headers[wire.CORRELATION] = correlation_id
-    else:
-        headers.setdefault(wire.CORRELATION, identifier)
     if chosen.cloudevents:
         headers |= cloudevents.attributes(identifier, meta.alias, headers)
     return Envelope(
