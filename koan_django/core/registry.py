@@ -23,7 +23,10 @@ def place_of(target: object) -> str:
     """Return where a function stands: :func:`origin_of`, and its line, since of two with one name in a module the later
     hides the earlier. Of anything else its origin.
     """
-    code = getattr(inspect.unwrap(target), "__code__", None) if callable(target) else None
+    try:
+        code = getattr(inspect.unwrap(target), "__code__", None) if callable(target) else None
+    except ValueError:  # what answers for every attribute, as a lazy proxy may
+        code = None
     return origin_of(target) if code is None else f"{origin_of(target)}, line {code.co_firstlineno}"
 
 
@@ -38,8 +41,8 @@ def caller(depth: int = 2) -> str:
 class Registry(Generic[V]):
     """Things by name, each defined in one place.
 
-    The same place may define a name again (a reload, a module imported twice); another place is an error that names
-    both.
+    The same place may define a name again (a reload of a file that nobody edited, a module imported twice); another
+    place is an error that names both.
     """
 
     def __init__(self, noun: str) -> None:

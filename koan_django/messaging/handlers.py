@@ -295,20 +295,26 @@ def _add(described: Handler) -> None:
 
 def _compare(known: Handler, described: Handler) -> None:
     """Refuse a second of one name, of which one would never run. A reload defines the same at the same place."""
-    places = place_of(known.function), place_of(described.function)
-    if places[0] != places[1]:
+    first, second = place_of(known.function), place_of(described.function)
+    if known.function == described.function:
+        if _purpose(known) != _purpose(described):
+            raise RegistrationError(
+                f"the handler {described.name!r} is declared twice",
+                why=f"{first} is one function, and a handler has one message or pattern, one group and one bus",
+                fix="Give one of the two declarations a name=.",
+            )
+    elif first != second or _purpose(known)[0] != _purpose(described)[0]:
         raise RegistrationError(
             f"two handlers are called {described.name!r}",
-            why=f"{places[0]} and {places[1]}",
-            fix="Give one of them another name, or name=.",
+            why=f"{first} and {second}",
+            fix="Give one of them another name, or name=. After a reload of an edited file, start the process anew.",
         )
-    is_one = known.function is described.function
-    if is_one and (known.message, known.pattern) != (described.message, described.pattern):
-        raise RegistrationError(
-            f"the handler {described.name!r} is declared for two messages",
-            why=f"{places[0]} is one function, and a handler receives one message or pattern",
-            fix="Give one of the two declarations a name=.",
-        )
+
+
+def _purpose(handler: Handler) -> tuple[str, str | None, str | None]:
+    """What it is for. A message is told by its class: aliases may not be known yet."""
+    received = handler.pattern if handler.message is None else origin_of(handler.message)
+    return received, handler.declared_group, handler.declared_bus
 
 
 def _described(

@@ -101,6 +101,15 @@ def test_what_a_decorator_made_stands_where_its_function_does() -> None:
     assert place_of(decorated(one)) == place_of(one) != place_of(decorated(other))
 
 
-@pytest.mark.parametrize("target", [Registry, partial(print), 5])
+class Anything:
+    """As a lazy proxy does."""
+
+    def __getattr__(self, name: str) -> Anything:
+        return self
+
+    def __call__(self) -> None: ...
+
+
+@pytest.mark.parametrize("target", [Registry, partial(print), 5, Anything()])
 def test_what_has_no_line_stands_where_it_comes_from(target: object) -> None:
     assert place_of(target) == origin_of(target)

@@ -157,11 +157,18 @@ def test_a_handler_has_its_own_time_limits_or_those_of_its_bus(
 
 
 def test_two_functions_of_one_name_are_refused_and_a_reload_is_not() -> None:
-    handler(OrderPlaced, name="tests.one")(plain)
-    handler(OrderPlaced, name="tests.one", group="other")(plain)
+    def loaded() -> Callable[[OrderPlaced], None]:
+        def take(message: OrderPlaced) -> None: ...
+
+        return take
+
+    handler(OrderPlaced, name="tests.one")(loaded())
+    handler(OrderPlaced, name="tests.one", group="other")(loaded())
     assert handlers._handlers["tests.one"].group == "other"
-    with pytest.raises(RegistrationError, match=r"two handlers are called 'tests\.one'.*plain, .* and .*with_context"):
-        handler(OrderPlaced, name="tests.one")(with_context)
+    with pytest.raises(
+        RegistrationError, match=r"two handlers are called 'tests\.one'.*take, line .* and .*plain, line"
+    ):
+        handler(OrderPlaced, name="tests.one")(plain)
 
 
 def test_two_functions_of_one_name_in_a_module_are_refused() -> None:
@@ -178,15 +185,33 @@ def test_two_functions_of_one_name_in_a_module_are_refused() -> None:
     assert "Give one of them another name" in str(told.value)
 
 
-def test_one_function_for_two_messages_needs_two_names() -> None:
-    def take(message: Any) -> None: ...
+def test_two_that_a_decorator_has_given_one_name_are_refused() -> None:
+    def careless(function: Callable[[Any], None]) -> Callable[[Any], None]:
+        def inner(message: Any) -> None:
+            function(message)
 
-    handler(OrderPlaced)(take)
-    with pytest.raises(RegistrationError, match=r"take' is declared for two messages"):
-        handler(OrderPaid)(take)
-    handler(OrderPaid, name="tests.one")(take)
-    assert handlers.find("main", "workers", "order.placed").function is take  # type: ignore[union-attr]
-    assert handlers.find("main", "workers", "order.paid").function is take  # type: ignore[union-attr]
+        return inner
+
+    handler(OrderPlaced)(careless(plain))
+    with pytest.raises(RegistrationError, match="two handlers are called"):
+        handler(OrderPaid)(careless(plain))
+
+
+@pytest.mark.parametrize(
+    ("message", "others"),
+    [(OrderPaid, {}), ("order.*", {}), (OrderPlaced, {"group": "g"}), (OrderPlaced, {"bus": "b"})],
+    ids=["message", "pattern", "group", "bus"],
+)
+def test_one_function_for_two_things_needs_two_names(message: Any, others: dict[str, str]) -> None:
+    class Taking:
+        def take(self, message: Any) -> None: ...
+
+    function = Taking().take  # of which Python makes another each time
+    handler(OrderPlaced)(function)
+    with pytest.raises(RegistrationError, match=r"take' is declared twice.*Give one of the two declarations a name="):
+        handler(message, **others)(function.__self__.take)  # type: ignore[attr-defined]
+    handler(message, **others, name="tests.one")(function)
+    assert {"tests.one", f"{__name__}.{Taking.take.__qualname__}"} <= handlers._handlers.keys()
 
 
 def test_a_handler_says_where_it_belongs() -> None:

@@ -349,6 +349,32 @@ class TestWhileABatchIsOnItsWay:
         assert beside.begun == [1, 3, 3]
         assert [json.loads(each.body)["count"] for each in wire.take(queue)] == list(range(9))
 
+    def test_a_bus_that_waits_at_once_is_given_one_after_the_other(self, beside: Beside, wire: Wire) -> None:
+        """What follows would be given to it before anybody knows what became of this one."""
+        queue = wire.queue(beside.relay.bus.names.group("billing"))
+        beside.relay.bus.begins = False  # type: ignore[misc]
+        stored(8)
+        for left in (5, 2, 0):
+            beside.relay._round()
+            assert OutboxMessage.objects.count() == left
+        assert beside.begun == []
+        assert numbers_in(wire, queue) == list(range(8))
+
+    def test_what_is_large_does_not_travel_beside_another(
+        self, beside: Beside, wire: Wire, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Those of a key in this one that have to wait for another would wait for all of it."""
+        queue = wire.queue(beside.relay.bus.names.group("billing"))
+        stored(3)
+        monkeypatch.setattr(relays, "BESIDE_BYTES", sum(len(row.body) for row in OutboxMessage.objects.all()))
+        with listening(OrderPlaced, group="billing"), transaction.atomic():
+            send_many([OrderPlaced(1000 + number) for number in range(3)], group="billing")
+        for left in (6, 0):
+            beside.relay._round()
+            assert OutboxMessage.objects.count() == left
+        assert beside.begun == [1]
+        assert numbers_in(wire, queue) == [0, 1, 2, 1000, 1001, 1002]
+
     @pytest.mark.usefixtures("impatient")
     def test_a_refusal_is_written_down_with_what_travels_beside_it(self, beside: Beside, wire: Wire) -> None:
         lanes = Lanes(beside.relay.bus, wire, **{"x-max-length": 1, "x-overflow": "reject-publish"})

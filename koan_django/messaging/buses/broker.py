@@ -7,7 +7,7 @@ from abc import abstractmethod
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import msgspec
 from asgiref.sync import sync_to_async
@@ -78,6 +78,9 @@ class BrokerBus(Bus):
     A breaker that all processes share keeps callers from waiting for a broker that has failed others. The relay does
     not ask it: there is one for each bus, and it goes on trying.
     """
+
+    #: Whether :meth:`begin` comes back before the broker has answered.
+    begins: ClassVar[bool] = False
 
     def __init__(self, alias: str, options: BusOptions) -> None:
         super().__init__(alias, options)

@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BATCH = 500
-#: With more than this in a batch the next is not read beside it: both would be in memory.
+#: With more than this in a batch the next is not read beside it, since both would be in memory, and it does not travel
+#: beside another, whose later waves would have to wait for it.
 BESIDE_BYTES = 8 * 1024 * 1024
 FRESH = timedelta(seconds=1)
 STANDBY_SECONDS = 1.0
@@ -160,7 +161,7 @@ class Relay(DatabaseThread):
             self._take_off()
         flight = self._flights[0]
         with span("messaging.relay", bus=self.bus.alias, messages=len(flight.rows)):
-            if _is_large(flight.rows):
+            if self._leaves_time(flight):
                 self._meanwhile(flight)
             tried = flight.land(self._may_go_on)
             _PUBLISHED()
@@ -187,9 +188,13 @@ class Relay(DatabaseThread):
         """Have what was read travel, beside what does already."""
         _BEFORE_PUBLISH()
         flight, self._ahead = Flight(self.bus, self._ahead), []
-        if self._flights or _is_large(flight.rows):
+        if self._flights or self._leaves_time(flight):
             flight.begin()
         self._flights.append(flight)
+
+    def _leaves_time(self, flight: Flight) -> bool:
+        """Whether there is something to do while it travels: more may follow at once, and there is room in memory."""
+        return self.bus.begins and len(flight.rows) == BATCH and _is_light(flight.rows)
 
     def _meanwhile(self, flight: Flight) -> None:
         """Delete what was before ``flight``, and read what follows; have it travel too if it need not wait.
@@ -201,7 +206,7 @@ class Relay(DatabaseThread):
             self._catch_up()
             self._ahead = self._due(beside=flight.rows)
             waits = not self._ahead or self.lanes.is_due or not self.lanes.hold(FRESH)
-        if waits or self.stopping.is_set():
+        if waits or self.stopping.is_set() or not _is_light(self._ahead):
             return
         keys = flight.keys
         if not any(row.envelope.partition_key in keys for row in self._ahead):
@@ -305,6 +310,5 @@ class Relay(DatabaseThread):
             logger.warning("The outbox of %s is not published: %s; trying again", self.label, trouble)
 
 
-def _is_large(rows: Sequence[DueMessage]) -> bool:
-    """Whether more may follow at once, and there is room in memory for that."""
-    return len(rows) == BATCH and sum(len(row.envelope.body) for row in rows) <= BESIDE_BYTES
+def _is_light(rows: Sequence[DueMessage]) -> bool:
+    return sum(len(row.envelope.body) for row in rows) <= BESIDE_BYTES

@@ -36,6 +36,7 @@ class AmqpBus(BrokerBus):
     capabilities = Capabilities(
         transactional=False, durable=True, shared=True, ordered=True, priorities=False, isolated=True
     )
+    begins = True
 
     def __init__(self, alias: str, options: BusOptions) -> None:
         super().__init__(alias, options)

@@ -107,13 +107,13 @@ class Publisher(threading.Thread):
     def begin(self, publications: Sequence[Publication]) -> Callable[[], list[Outcome]]:
         """Have the thread of the publisher do what :meth:`publish` does; what is returned waits for the outcomes.
 
-        Their time counts from when somebody waits: what was begun before them may take its own.
+        Their time counts from now, and what is queued before them has its own.
         """
+        limit = time.monotonic() + self._grace + (len(self._queue) + len(publications)) * SECONDS_EACH
         answers = Answers(publications)
         self.submit(publications)
 
         def outcomes() -> list[Outcome]:
-            limit = time.monotonic() + self._grace + len(publications) * SECONDS_EACH
             self._wait(answers, publications, limit)
             return list(map(_outcome, publications))
 
