@@ -94,6 +94,22 @@ class TestContext:
         sent = Envelope("m1", "order.placed", 1, b"{}", {"traceparent": TRACE, "tracestate": "v=1"}, "order.placed.p")
         assert dict(sent.replayed(b"{}").replayed(b"{}").headers) == {"koan-link": TRACE}
 
+    @pytest.mark.parametrize("cloudevents", [False, True])
+    def test_a_message_that_begins_a_story_says_so_by_its_own_id_alone(
+        self, use_bus: UseBus, vhost: Vhost, wire: Wire, cloudevents: bool
+    ) -> None:
+        bus = use_bus(vhost.url, CLOUDEVENTS=cloudevents)
+        with listening(OrderPlaced, group="billing"):
+            declare(wire.channel, bus.topology())
+            first = OrderPlaced(1).send_to("billing")
+            with correlation.use("story-1"):
+                OrderPlaced(2).send_to("billing")
+        begins, belongs = wire.take(bus.names.group("billing"))
+        assert begins.properties["correlation_id"] == first.id
+        assert "koan-correlation" not in begins.headers
+        assert begins.headers.get("cloudEvents:correlationid") == (first.id if cloudevents else None)
+        assert belongs.properties["correlation_id"] == belongs.headers["koan-correlation"] == "story-1"
+
 
 class TestCloudEvents:
     def test_a_message_is_an_event_in_binary_mode_through_its_retries_and_as_a_dead_letter(
