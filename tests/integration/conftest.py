@@ -55,9 +55,12 @@ class Live:
         tasks: Mapping[str, Any] | None = None,
         results: str | None = None,
         inbox: Mapping[str, Any] | None = None,
+        limits: tuple[float, float] = (1.5, 3),
         **options: Any,
     ) -> None:
         """Run on ``bus``, with Celery on ``broker``. ``drain`` is how many seconds a warm stop waits.
+
+        ``limits`` are the soft and the hard one, in seconds, of handlers that are told to be trouble.
 
         With ``tasks``, the options of a bus, tasks reach Celery by the outbox; their results are kept in ``results``.
         With ``inbox`` the workers have other options of the inbox.
@@ -71,6 +74,7 @@ class Live:
             "database": {"NAME": str(connection.settings_dict["NAME"])},
             "broker": broker,
             "results": results,
+            "limits": dict(zip(("soft_time_limit", "time_limit"), limits, strict=True)),
             "koan": {"MESSAGING": messaging, "INBOX": {"LEASE": 5, **(inbox or {})}},
         }
         self._override = override_koan(MESSAGING=messaging)

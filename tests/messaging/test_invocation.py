@@ -129,6 +129,27 @@ def test_an_async_handler_that_is_over_its_soft_limit_is_cancelled() -> None:
     assert verdict.error.startswith("tests.hang was ended: it ran longer than its soft time limit of 30 s.")
 
 
+def test_a_message_whose_time_is_over_before_its_handler_is_called_has_not_failed() -> None:
+    """Whoever kept the database from it is to blame; its neighbours would lose an attempt each time."""
+    called: list[int] = []
+
+    @contextmanager
+    def wait(call: middleware.Call) -> Iterator[middleware.Call]:
+        raise SoftTimeLimitExceeded
+        yield call
+
+    middleware.register("tests.wait", wait, order=1)
+    try:
+        with listening(OrderPlaced, lambda message: called.append(message.number), group="billing", max_attempts=2):
+            (verdict,) = handle("main", "billing", [delivery(1, attempt=2)])
+            among_others = outcomes(delivery(1), delivery(2))
+    finally:
+        middleware._chain.remove("tests.wait")
+    assert (verdict.outcome, bool(verdict.wait), called) == ("postpone", True, [])
+    assert "was not called: what comes before it, such as beginning its transaction, took longer than" in verdict.error
+    assert among_others == ["alone", "alone"]
+
+
 @pytest.mark.parametrize("deliveries", [[delivery(1)], [delivery(1), delivery(2)]], ids=["alone", "one of two"])
 @pytest.mark.parametrize("atomic", [True, False])
 @pytest.mark.parametrize("how", ["let through", "replaced", "taken for a soft limit", "kept"])

@@ -64,7 +64,7 @@ class _Piece:
 class _Run:
     """One call of a handler. ``called`` once it really was: what failed before that is not its failure.
 
-    ``alone`` when it is all of its batch: then a time limit that is exceeded is its own fault.
+    ``alone`` when it is all of its batch: then a time limit that is exceeded while it runs is its own fault.
     """
 
     bus: str
@@ -167,8 +167,10 @@ def _perform(run: _Run, verdicts: dict[int, Verdict], behind: set[int]) -> None:
         if not run.alone:
             raise
         renew()
-        late = exceeded(run.handler, soft=True).with_traceback(error.__traceback__)
-        verdicts[run.pieces[0].index] = failed(run.pieces[0].delivery, run.handler, late)
+        index, delivery = run.pieces[0].index, run.pieces[0].delivery
+        late = exceeded(run.handler, soft=True, called=run.called).with_traceback(error.__traceback__)
+        # Before the call somebody else kept the database: no failure of this message.
+        verdicts[index] = failed(delivery, run.handler, late) if run.called else postponed(run.handler, late)
     except BaseException as error:
         if is_told_to_end():
             raise

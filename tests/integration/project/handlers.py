@@ -64,7 +64,7 @@ def be_trouble(message: Trouble | LockingTrouble, context: Context) -> None:
     Group.objects.create(name=f"{message.number} {uuid.uuid4().hex}")
 
 
-LIMITS: dict[str, Any] = {"soft_time_limit": 1.5, "time_limit": 3, "max_attempts": 2}
+LIMITS: dict[str, Any] = getattr(settings, "LIMITS", {}) | {"max_attempts": 2}
 
 
 @handler(Trouble, group="trouble", name="live.trouble", atomic=False, **LIMITS)

@@ -21,6 +21,7 @@ INSTALLED_APPS = [
 ]
 DATABASES = {"default": _DATABASES["default"] | LIVE["database"]}
 KOAN = LIVE["koan"]
+LIMITS = LIVE["limits"]
 
 # Django 6 knows it.
 TASKS = {"default": {"BACKEND": "koan_django.contrib.django_tasks.CeleryBackend", "QUEUES": []}}
