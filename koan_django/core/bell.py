@@ -6,6 +6,8 @@ else who sets, clears or waits for the event stands still.
 
 from __future__ import annotations
 
+import contextlib
+import os
 from queue import Empty, SimpleQueue
 
 
@@ -28,3 +30,37 @@ class Bell:
         except Empty:
             return False
         return True
+
+
+class PipeBell:
+    """A bell for a thread that waits for sockets at once: its :meth:`fileno` can be read once somebody has rung.
+
+    Its pipe is open for as long as anybody holds the bell. Who rings when the thread is gone would write into a file of
+    the user's otherwise, to which the system has given the number meanwhile.
+    """
+
+    _reader = _writer = -1
+
+    def __init__(self) -> None:
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+
+    def fileno(self) -> int:
+        """What to wait for."""
+        return self._reader
+
+    def ring(self) -> None:
+        """Wake whoever waits; from any thread, and in a signal handler."""
+        with contextlib.suppress(BlockingIOError):  # a full pipe wakes as well
+            os.write(self._writer, b"x")
+
+    def hush(self) -> None:
+        """Forget what has been rung so far."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._reader, 4096)
+
+    def __del__(self) -> None:
+        for descriptor in (self._reader, self._writer):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import select
 import threading
 import time
 
 import pytest
 
-from koan_django.core.bell import Bell
+from koan_django.core.bell import Bell, PipeBell
 from tests.services.striking import Striker, tracing
 
 
@@ -30,6 +32,31 @@ def test_a_ring_counts_for_whoever_waits_next_and_rings_are_not_counted() -> Non
     bell.ring()
     assert bell.wait(0)
     assert not bell.wait(0.01)
+
+
+def test_a_bell_with_a_pipe_is_heard_beside_sockets_until_it_is_hushed_however_often_it_rang() -> None:
+    bell = PipeBell()
+
+    def is_heard() -> bool:
+        return bool(select.select([bell], [], [], 0)[0])
+
+    assert not is_heard()
+    for _ in range(100_000):  # more than a pipe holds
+        bell.ring()
+    assert is_heard()
+    while is_heard():
+        bell.hush()
+    bell.hush()
+    bell.ring()
+    assert is_heard()
+
+
+def test_a_bell_with_a_pipe_gives_its_descriptors_back_when_nobody_holds_it() -> None:
+    bell = PipeBell()
+    descriptor = bell.fileno()
+    del bell
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
 
 
 @pytest.mark.parametrize("method", ["ring", "wait"])

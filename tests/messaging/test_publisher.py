@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -338,6 +339,18 @@ def test_a_publisher_that_has_nothing_to_do_sleeps(
     monkeypatch.setattr(Publisher, "_serve", counted)
     time.sleep(1.5)
     assert turns <= 4  # one a second, to see whether the connection lives
+
+
+def test_who_wakes_a_publisher_that_has_ended_writes_into_no_file_of_the_users(
+    publisher: Publisher, wire: Wire, tmp_path: Path
+) -> None:
+    """The numbers of what it had open are other files' by then."""
+    assert states(publisher, ("", wire.queue("good"))) == ["confirmed"]
+    publisher.stop()
+    with ExitStack() as stack:
+        files = [stack.enter_context((tmp_path / f"{number}").open("wb")) for number in range(100)]
+        publisher.try_again()
+        assert not any(os.fstat(file.fileno()).st_size for file in files)
 
 
 def test_a_message_is_one_write_and_its_confirm_one_read(

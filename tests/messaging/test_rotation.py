@@ -147,7 +147,7 @@ def test_a_value_that_was_kept_is_asked_for_once_more_when_the_broker_refuses_it
         link.connect()
         assert link.connected
     finally:
-        link.close()
+        link.disconnect()
         templating._resolvers.pop("kept")
         templating._forgets.pop("kept")
 
@@ -160,6 +160,6 @@ def test_a_wrong_password_is_said_without_it(vhost: Vhost, users: Users) -> None
             with pytest.raises(BusUnavailableError, match="it refuses the user or the password") as caught:
                 link.connect()
         finally:
-            link.close()
+            link.disconnect()
     assert "wrong-one" not in str(caught.value)
     assert "secrets that it refers to" in caught.value.fix

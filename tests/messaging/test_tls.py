@@ -84,7 +84,7 @@ def test_a_broker_of_an_unknown_authority_is_refused(broker: SecureRabbitMQ) -> 
         with pytest.raises(BusUnavailableError, match="CERTIFICATE_VERIFY_FAILED"):
             link.connect()
     finally:
-        link.close()
+        link.disconnect()
 
 
 def test_another_name_in_the_certificate_is_refused(broker: SecureRabbitMQ) -> None:
@@ -95,4 +95,4 @@ def test_another_name_in_the_certificate_is_refused(broker: SecureRabbitMQ) -> N
         with pytest.raises(BusUnavailableError, match=r"(?i)hostname mismatch|not valid for"):
             link.connect()
     finally:
-        link.close()
+        link.disconnect()

@@ -113,7 +113,7 @@ class Announcer(DatabaseThread):
                     self._hear(room, heard)
                 self._look_at_conflict()
         finally:
-            room.close()
+            room.disconnect()
 
     def _announce(self, room: Broadcast) -> None:
         said = statements.announcement(self.service, signing.keys()[0])

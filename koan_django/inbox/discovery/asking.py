@@ -44,7 +44,7 @@ def ask(name: str, timeout: timedelta | None = None) -> list[Service]:
                 end = min(end, time.monotonic() + options().discovery.selection_wait.total_seconds())
             found |= {(service.url, service.store): service for service in heard}
     finally:
-        room.close()
+        room.disconnect()
     return list(found.values())
 
 

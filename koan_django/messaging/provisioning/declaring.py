@@ -106,7 +106,7 @@ def linked(url: str) -> Iterator[Link]:
             fix="No message is lost: call it again, and it goes on with what stands there then.",
         ) from error
     finally:
-        link.close()
+        link.disconnect()
 
 
 def take_turn(link: Link, prefix: str) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
+from contextlib import ExitStack
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +43,18 @@ def test_a_message_reaches_its_handler_with_its_context(rig: Rig) -> None:
     assert context.correlation_id == receipt.id
     assert context.causation_id == ""
     assert context.sent_at is not None
+
+
+def test_what_ends_when_its_consumer_has_gone_writes_into_no_file_of_the_users(rig: Rig, tmp_path: Path) -> None:
+    """A batch of a child that outlives its consumer wakes it all the same; by then its numbers are other files'."""
+    with listening(OrderPlaced, group="billing"), rig.running() as runner:
+        consumers = list(runner.consumers)
+    with ExitStack() as stack:
+        files = [stack.enter_context((tmp_path / f"{number}").open("wb")) for number in range(100)]
+        for consumer in consumers:
+            consumer.wake()
+        assert consumers
+        assert not any(os.fstat(file.fileno()).st_size for file in files)
 
 
 def test_each_group_gets_a_copy_and_within_a_group_one_handler_does(rig: Rig) -> None:

@@ -98,11 +98,6 @@ class Broadcast:
         self._channel = None
         self._link.disconnect(politely=not self._is_broken)
 
-    def close(self) -> None:
-        """Disconnect for good."""
-        self.disconnect()
-        self._link.close()
-
     def _publish(self, exchange: str, key: str, message: Message) -> None:
         with self._told():
             self._channel.basic_publish(message, exchange, key)

@@ -130,7 +130,7 @@ class AmqpBus(BrokerBus):
         try:
             link.connect()
         finally:
-            link.close()
+            link.disconnect()
 
     @property
     def unreachable(self) -> str:

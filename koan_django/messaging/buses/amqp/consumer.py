@@ -246,11 +246,6 @@ class AmqpConsumer(SharingConsumer):
         self._link.disconnect()
         super().shut()
 
-    def stop(self, timeout: float | None = None) -> None:
-        super().stop(timeout)
-        if not self.is_alive():
-            self._link.close()
-
     @property
     def hold(self) -> timedelta:
         """As long as the longest bucket: each time costs the broker a publish."""

@@ -29,7 +29,7 @@ def depths_of(bus: AmqpBus, sections: Iterable[Names], groups: Iterable[str]) ->
             for group in groups
         ]
     finally:
-        link.close()
+        link.disconnect()
 
 
 def _queues(bus: AmqpBus, names: Names, group: str, known: set[str]) -> list[str]:

@@ -20,6 +20,7 @@ from amqp.exceptions import AccessRefused, AMQPError
 from kombu.connection import Connection
 
 from koan_django.core import process
+from koan_django.core.bell import PipeBell
 from koan_django.core.redaction import redact_text
 from koan_django.core.rotation import Watched
 from koan_django.core.templating import forget_values, render
@@ -66,7 +67,7 @@ def is_of_connection(error: BaseException) -> bool:
 
 
 class Link:
-    """A connection with its heartbeats and its wake-up pipe.
+    """A connection with its heartbeats and the bell by which others wake its owner.
 
     ``blocked`` while the broker takes no messages. ``stale`` once the credentials have rotated: the connection serves
     on, and its owner connects anew at a good moment.
@@ -83,12 +84,10 @@ class Link:
         self._ticked = 0.0
         #: Until when it counts as looked at.
         self.fresh_until = 0.0
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._reader, False)
-        os.set_blocking(self._writer, False)
+        self._bell = PipeBell()
         # Not a selector, which asks the same of the system and takes longer than the system does.
         self._poll = select.poll()
-        self._poll.register(self._reader, select.POLLIN)
+        self._poll.register(self._bell, select.POLLIN)
         self._socket: Any = None
         self._is_plain = False
         self._polled = -1
@@ -176,11 +175,7 @@ class Link:
 
     def wake(self) -> None:
         """End the owner's :meth:`wait`; safe from any thread and in a signal handler."""
-        try:
-            os.write(self._writer, b"x")
-        except OSError as error:  # a full pipe wakes as well, and a closed one nobody
-            if not is_of_connection(error):  # it is a time limit
-                raise
+        self._bell.ring()
 
     def wait(self, seconds: float) -> None:
         """Wait for frames or a wake-up, at most ``seconds``; dispatch what arrived. Raises connection errors.
@@ -190,10 +185,10 @@ class Link:
         ahead = self._ahead
         arrived = ahead is not None and ahead.pending
         for descriptor, _ in self._poll.poll(0 if arrived else math.ceil(seconds * 1000)):
-            if descriptor == self._reader:
-                os.read(self._reader, 4096)
-            else:
+            if descriptor == self._polled:
                 arrived = True
+            else:
+                self._bell.hush()
         if self._connection is None:
             return
         while arrived:
@@ -258,13 +253,6 @@ class Link:
         if connection is not None:
             with contextlib.suppress(Exception):
                 connection.collect()
-
-    def close(self) -> None:
-        """Disconnect and give the pipe back; the link is not used again."""
-        self.disconnect()
-        for descriptor in (self._reader, self._writer):
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
 
     def _on_blocked(self, reason: str) -> None:
         self.blocked = True

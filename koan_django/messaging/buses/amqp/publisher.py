@@ -191,7 +191,7 @@ class Publisher(threading.Thread):
         finally:
             self.serves = False
             with self._owning:
-                self._link.close()
+                self._link.disconnect()
 
     def _serve(self) -> None:
         """Work until nothing is left to be done."""

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import selectors
 from typing import Any
 
+from koan_django.core.bell import PipeBell
 
-class Bell:
+
+class Bell(PipeBell):
     """Owned by the consuming thread; :meth:`ring` may be called from any."""
 
     def __init__(self) -> None:
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._reader, False)
-        os.set_blocking(self._writer, False)
+        super().__init__()
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._reader, selectors.EVENT_READ)
+        self._selector.register(self.fileno(), selectors.EVENT_READ)
         self._subscription: Any = None
         self._socket: Any = None
 
@@ -41,20 +40,6 @@ class Bell:
     def wait(self, seconds: float) -> None:
         """Wait to be rung, at most ``seconds``. Raises when the subscription is lost."""
         self._selector.select(seconds)
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._reader, 4096)
+        self.hush()
         while self._subscription is not None and self._subscription.get_message(timeout=0) is not None:
             pass
-
-    def ring(self) -> None:
-        """End :meth:`wait`."""
-        with contextlib.suppress(BlockingIOError, OSError):  # a full pipe wakes as well
-            os.write(self._writer, b"x")
-
-    def close(self) -> None:
-        """Give everything back; the bell is not used again."""
-        self.deafen()
-        self._selector.close()
-        for descriptor in (self._reader, self._writer):
-            with contextlib.suppress(OSError):
-                os.close(descriptor)

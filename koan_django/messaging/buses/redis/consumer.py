@@ -77,11 +77,6 @@ class RedisConsumer(Consumer):
                 with contextlib.suppress(Exception):
                     self._run(scripts.LEAVE, group, [], self.holder)
 
-    def stop(self, timeout: float | None = None) -> None:
-        super().stop(timeout)
-        if not self.is_alive():
-            self._bell.close()
-
     # fetching
 
     def waiting_groups(self) -> Iterable[str]:
