@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta
+from functools import lru_cache
 from itertools import takewhile
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -249,7 +250,12 @@ class DeliveryQuerySet(LeasedQuerySet["QueuedDelivery"]):
 
     def finish(self, taken: Iterable[tuple[int, int]]) -> int:
         """Delete deliveries, given as (pk, token), that nobody else has taken since; return how many."""
-        return sum(self.filter(pk__in=pks, lease_token=token)._raw_delete(self.db) for token, pks in _by_token(taken))
+        gone = 0
+        with connections[self.db].cursor() as cursor:
+            for token, pks in _by_token(taken):
+                cursor.execute(_finishing(self.model, len(pks), self.db), [token, *pks])
+                gone += cursor.rowcount
+        return gone
 
     def let_go(self, taken: Iterable[tuple[int, int]]) -> None:
         """Hold deliveries, given as (pk, token), no longer: there was an answer, and their turn comes again."""
@@ -263,6 +269,16 @@ class DeliveryQuerySet(LeasedQuerySet["QueuedDelivery"]):
             attempt=attempt, available_at=Now() + wait, lease_until=None, deliveries=0, last_error=error[:500]
         )
         return bool(changed)
+
+
+@lru_cache(maxsize=256)
+def _finishing(model: type[models.Model], count: int, using: str) -> str:
+    """The statement for ``count`` deliveries: there is one for each message, and the ORM takes longer to make it than
+    the database to carry it out.
+    """
+    name = connections[using].ops.quote_name
+    table, token, pk = map(name, (model._meta.db_table, "lease_token", "id"))
+    return f"DELETE FROM {table} WHERE {token} = %s AND {pk} IN ({', '.join(['%s'] * count)})"  # noqa: S608  # of names
 
 
 def _together(found: Iterable[tuple[int, int]]) -> list[int]:
