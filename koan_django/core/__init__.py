@@ -11,7 +11,7 @@ Where things live:
 - failing well: ``exceptions classification hints known_failures retry breaker circuits faults reading``
 - one at a time: ``leases heartbeats stores/``, and work off the request: ``dispatch tasks threads bell databases``
 - in the database: ``models querysets inserting libpq``
-- what apps register and export: ``registry faces appconfig apps``
+- what apps register and export: ``registry faces appconfig apps extras``
 - pages and commands: ``admin/ views urls commands tabular texts``
 - secrets kept out of sight: ``redaction rotation error_pages templating keys``
 - programs on a laptop: ``development supervisor programs guard console watching celeryapps adoption/``
