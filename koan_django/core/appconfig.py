@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from django.apps import AppConfig, apps
-from django.core.checks import register
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import autodiscover_modules
 
@@ -11,26 +12,27 @@ from .extras import naming_extra
 
 
 class KoanAppConfig(AppConfig):
-    """Base of the apps: a missing core is a check error, and the named modules of all apps are imported."""
+    """Base of the apps: what they need must be installed, and the named modules of all apps are imported."""
 
     default = False
     default_auto_field = "django.db.models.BigAutoField"
     #: Modules that this app imports from every installed app, in this order.
     discovers: tuple[str, ...] = ()
     #: Apps whose models this one refers to.
-    stands_on: tuple[str, ...] = ()
+    stands_on: tuple[str, ...] = ("koan_django.core",)
+    #: Modules that its extra brings.
+    needs: tuple[str, ...] = ()
 
     def import_models(self) -> None:
-        """Say what is missing: Django itself would name a model, and Python a module."""
+        """Say what is missing before anybody meets it: Django would name a model, and Python a module."""
         for app in self.stands_on:
-            if not apps.is_installed(app):
+            if app != self.name and not apps.is_installed(app):
                 raise ImproperlyConfigured(f"{self.name!r} stands on {app!r}: add that to INSTALLED_APPS, above it.")
         with naming_extra(self.name):
+            for module in self.needs:
+                import_module(module)
             super().import_models()
 
     def ready(self) -> None:
-        from .checks import check_core
-
-        register(check_core)
         if self.discovers:
             autodiscover_modules(*self.discovers)

@@ -104,19 +104,6 @@ def check_stores(app_configs: object, **kwargs: object) -> list[CheckMessage]:
     return [Error(error, hint=hint, id="koan_core.E020") for error in errors]
 
 
-def check_core(app_configs: object, **kwargs: object) -> list[CheckMessage]:
-    """E002: an app of koan-django is installed, its core is not."""
-    if apps.is_installed("koan_django.core"):
-        return []
-    return [
-        Error(
-            "'koan_django.core' is not in INSTALLED_APPS",
-            hint="Every app of koan-django stands on it: add it above them.",
-            id="koan_core.E002",
-        )
-    ]
-
-
 def check_references(app_configs: object, **kwargs: object) -> list[CheckMessage]:
     """E005: a reference in the setting is of a kind that no installed app resolves."""
     try:
@@ -178,7 +165,7 @@ def check_audit_key(app_configs: object, **kwargs: object) -> list[CheckMessage]
 
 def register_all() -> None:
     """Register core's own checks."""
-    for check in (check_setting, check_core, check_environments, check_options, check_references, check_stores):
+    for check in (check_setting, check_environments, check_options, check_references, check_stores):
         register(check)
     register(check_deployment, deploy=True)
     register(check_audit_key, deploy=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from django.utils.translation import gettext_lazy as _
 
 from koan_django.core.appconfig import KoanAppConfig
-from koan_django.core.extras import naming_extra
 
 
 class MediaConfig(KoanAppConfig):
@@ -14,11 +13,11 @@ class MediaConfig(KoanAppConfig):
     label = "koan_media"
     verbose_name = _("Koan media")
     discovers = ("recipes",)
-    stands_on = ("koan_django.storage",)
+    stands_on = ("koan_django.core", "koan_django.storage")
+    needs = ("PIL",)
 
     def ready(self) -> None:
-        with naming_extra(self.name):
-            from . import checks, panels, tasks, trail  # noqa: F401  # all but the checks register themselves
+        from . import checks, panels, tasks, trail  # noqa: F401  # all but the checks register themselves
 
         super().ready()
         checks.register_all()

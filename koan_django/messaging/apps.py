@@ -13,6 +13,7 @@ class MessagingConfig(KoanAppConfig):
     label = "koan_messaging"
     verbose_name = _("Koan messaging")
     discovers = ("messages", "handlers")
+    needs = ("msgspec",)
 
     def ready(self) -> None:
         from . import checks, choices, examinations, lifecycle, panels, tasks, trail  # noqa: F401  # some register themselves

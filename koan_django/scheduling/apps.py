@@ -14,6 +14,7 @@ class SchedulingConfig(KoanAppConfig):
     label = "koan_scheduling"
     verbose_name = _("Koan scheduling")
     discovers = ("schedules", "tasks")
+    needs = ("cronsim",)
 
     def ready(self) -> None:
         from . import (  # noqa: F401  # some register themselves

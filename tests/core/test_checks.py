@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core import checks
 from django.test import override_settings
 
-from koan_django.core.checks import check_core, check_environments, check_references, check_setting
+from koan_django.core.checks import check_environments, check_references, check_setting
 
 
 def messages(koan: Any) -> list[tuple[str, str]]:
@@ -95,14 +95,6 @@ def test_w002_a_variable_that_the_settings_overrule_is_named(monkeypatch: Any) -
     )
     with override_settings(KOAN={}):
         assert check_environments(None) == []
-
-
-def test_e002_a_missing_core_says_so() -> None:
-    assert check_core(None) == []
-    apps = [app for app in settings.INSTALLED_APPS if not app.startswith("koan_django.")]
-    with override_settings(INSTALLED_APPS=apps):
-        [message] = check_core(None)
-    assert (message.id, message.level) == ("koan_core.E002", checks.ERROR)
 
 
 def test_the_checks_are_registered() -> None:

@@ -20,7 +20,7 @@ from django.conf import settings
 settings.configure(INSTALLED_APPS={apps!r}, DATABASES={{"default": {{"ENGINE": "django.db.backends.sqlite3"}}}})
 {code}
 """
-BASE = ["django.contrib.contenttypes", "django.contrib.auth", "koan_django.core"]
+BASE = ["django.contrib.contenttypes", "django.contrib.auth"]
 
 
 def last_words(missing: str, apps: list[str], code: str = "django.setup()") -> str:
@@ -40,7 +40,7 @@ def last_words(missing: str, apps: list[str], code: str = "django.setup()") -> s
     ],
 )
 def test_an_app_whose_extra_is_not_installed_says_which(apps: list[str], missing: str, extra: str) -> None:
-    said = last_words(missing, [f"koan_django.{app}" for app in apps])
+    said = last_words(missing, ["koan_django.core", *(f"koan_django.{app}" for app in apps)])
     assert said.startswith(f"ModuleNotFoundError: koan_django.{apps[-1]} needs '{missing}")
     assert said.endswith(f"which is not installed. Install the extra: pip install 'koan-django[{extra}]'.")
 
@@ -56,8 +56,22 @@ def test_a_module_of_ours_that_is_missing_is_no_extra() -> None:
     assert "koan_django.messaging.messages" in said
 
 
-def test_media_without_storage_says_what_to_add() -> None:
-    assert last_words("nothing", ["koan_django.media"]) == (
-        "django.core.exceptions.ImproperlyConfigured: 'koan_django.media' stands on 'koan_django.storage':"
+def test_in_a_project_with_the_admin_too() -> None:
+    """It imports the admin of each app before the app itself is ready."""
+    apps = ["django.contrib.messages", "django.contrib.sessions", "django.contrib.admin"]
+    said = last_words("PIL", [*apps, "koan_django.core", "koan_django.storage", "koan_django.media"])
+    assert said.endswith("Install the extra: pip install 'koan-django[media]'.")
+
+
+@pytest.mark.parametrize(
+    ("lacking", "apps"),
+    [
+        ("koan_django.storage", ["koan_django.core", "koan_django.media"]),
+        *(("koan_django.core", [f"koan_django.{app}"]) for app in ("inbox", "messaging", "secrets", "storage")),
+    ],
+)
+def test_an_app_without_the_one_it_stands_on_says_what_to_add(lacking: str, apps: list[str]) -> None:
+    assert last_words("nothing", apps) == (
+        f"django.core.exceptions.ImproperlyConfigured: {apps[-1]!r} stands on {lacking!r}:"
         " add that to INSTALLED_APPS, above it."
     )
