@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -217,6 +218,12 @@ def handler(
     message is tried again in its place, and those behind it wait. ``on_failure`` says what happens after its last
     attempt: ``"skip"`` makes it a dead letter and goes on, ``"stop"`` keeps its partition until somebody decides.
     """
+    if inspect.isroutine(message):
+        raise RegistrationError(
+            f"{origin_of(message)} cannot be a handler",
+            why="the decorator was not told of which message",
+            fix='Write @handler(OrderPaid, group="shipping") with your own message and group.',
+        )
     hard, soft = duration(time_limit), duration(soft_time_limit)
 
     def register(function: Callable[..., Any]) -> None:

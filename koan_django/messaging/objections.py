@@ -5,18 +5,21 @@ from __future__ import annotations
 import inspect
 import re
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from koan_django.core.circuits import BreakerPolicy
 from koan_django.core.retry import RetryPolicy
 
 from .conf import GROUP
+from .envelope import Context, Envelope
 from .messages import Message, is_abstract
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _PATTERN = re.compile(r"([A-Za-z0-9_-]+|\*|#)(\.([A-Za-z0-9_-]+|\*|#))*")
+#: What no message is: a handler of one that is annotated so was written for something else.
+_OTHERS = (bool, bytes, dict, float, int, str)
 #: Of the column in which the inbox remembers it.
 NAME_LENGTH = 255
 #: What the breaker of a handler is called, before the handler's name; together they fit into 200 characters.
@@ -65,6 +68,7 @@ def objections(
         yield "the number of attempts is part of retry=: leave out max_attempts"
     if on_failure not in ("skip", "stop"):
         yield f"on_failure is 'skip' or 'stop', not {on_failure!r}"
+    yield from _parameter_objections(function, message, batch)
 
 
 def limit_objections(hard: timedelta | None, soft: timedelta | None) -> Iterator[str]:
@@ -90,6 +94,28 @@ def _signature_objections(function: Callable[..., Any]) -> Iterator[str]:
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
             yield f"nobody gives it the argument {parameter.name!r}"
+
+
+def _parameter_objections(function: Callable[..., Any], message: Any, batch: int | None) -> Iterator[str]:
+    """Yield why the first parameter is not the message, as far as its name and its annotation tell."""
+    first = next(iter(positional(function)), None)
+    if first is None:
+        return
+    if first.name in ("self", "cls"):
+        yield f"it is a method: its first argument would be the message, and not {first.name}"
+        return
+    try:
+        hint = get_type_hints(function).get(first.name)
+    except Exception:  # what it is annotated with is there for a type checker only
+        return
+    given = Envelope if isinstance(message, str) else message
+    if hint is Context:
+        yield f"its first argument is the message, and the context the second: {first.name!r} is annotated with Context"
+    elif hint in _OTHERS or (isinstance(hint, type) and issubclass(hint, Message | Envelope)):
+        if batch is not None:
+            yield f"with batch= it is given a list, and {first.name!r} is annotated with {hint.__name__}"
+        elif not issubclass(given, hint):
+            yield f"{first.name!r} is annotated with {hint.__name__}, and it is given {given.__name__}"
 
 
 def positional(function: Callable[..., Any]) -> list[inspect.Parameter]:

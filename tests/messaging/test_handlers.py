@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import pytest
 
 from koan_django.core.exceptions import RegistrationError
-from koan_django.messaging import Context, Message, handler, handlers
+from koan_django.messaging import Context, Envelope, Message, handler, handlers
 from koan_django.messaging import messages as registered
 from koan_django.messaging.handling.limits import Limits
 from koan_django.testing import override_koan
@@ -27,6 +27,16 @@ def three(message: OrderPlaced, context: Context, more: int) -> None: ...
 def any_number(*messages: OrderPlaced) -> None: ...
 def keyword(message: OrderPlaced, *, level: int) -> None: ...
 def optional_keyword(message: OrderPlaced, *, level: int = 1) -> None: ...
+def swapped(context: Context, message: OrderPlaced) -> None: ...
+def of_a_number(message: int) -> None: ...
+def of_another(message: OrderPaid) -> None: ...
+def of_an_envelope(message: Envelope) -> None: ...
+def of_any(message: Any) -> None: ...
+def of_the_base(message: Message) -> None: ...
+def of_either(message: OrderPlaced | OrderPaid) -> None: ...
+def of_what_is_not_there(message: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+def of_one(message: OrderPlaced) -> None: ...
+def of_many(messages: list[OrderPlaced]) -> None: ...
 
 
 def generator(message: OrderPlaced) -> Iterator[int]:
@@ -39,6 +49,8 @@ async def async_generator(message: OrderPlaced) -> AsyncIterator[int]:
 
 class Class:
     def __init__(self, message: OrderPlaced) -> None: ...
+
+    def method(self, message: OrderPlaced) -> None: ...
 
 
 class Abstract(Message):
@@ -88,12 +100,51 @@ def test_a_handler_takes_the_message_or_the_message_and_its_context(function: An
         (async_generator, "it is a generator"),
         (Class, "it is not a function"),
         ("plain", "it is not a function"),
+        (Class.method, "it is a method: its first argument would be the message, and not self"),
+        (swapped, "its first argument is the message, and the context the second: 'context' is annotated with Context"),
+        (of_a_number, "'message' is annotated with int, and it is given OrderPlaced"),
+        (of_another, "'message' is annotated with OrderPaid, and it is given OrderPlaced"),
+        (of_an_envelope, "'message' is annotated with Envelope, and it is given OrderPlaced"),
     ],
 )
 def test_what_cannot_be_called_is_refused_when_it_is_declared(function: Any, expected: str) -> None:
     with pytest.raises(RegistrationError, match=f"cannot be a handler: {expected}"):
         handler(OrderPlaced, name="tests.one")(function)
     assert "tests.one" not in handlers._handlers
+
+
+@pytest.mark.parametrize(
+    ("message", "function"),
+    [
+        (OrderPlaced, of_any),
+        (OrderPlaced, of_the_base),
+        (OrderPlaced, of_either),
+        (OrderPlaced, of_what_is_not_there),
+        ("order.*", of_an_envelope),
+    ],
+)
+def test_an_annotation_that_may_be_right_is_accepted(message: Any, function: Any) -> None:
+    assert handler(message, name="tests.one")(function) is function
+
+
+def test_a_list_and_one_message_are_told_apart() -> None:
+    assert handler(OrderPlaced, name="tests.one", batch=5)(of_many) is of_many
+    with pytest.raises(RegistrationError, match="with batch= it is given a list, and 'message' is annotated with Orde"):
+        handler(OrderPlaced, name="tests.two", batch=5)(of_one)
+    with pytest.raises(RegistrationError, match="'message' is annotated with OrderPlaced, and it is given Envelope"):
+        handler("order.*", name="tests.two")(of_one)
+
+
+def test_the_decorator_without_its_message_says_what_to_write() -> None:
+    with pytest.raises(RegistrationError, match=r"plain cannot be a handler: .* Write @handler\(OrderPaid, group="):
+        handler(plain)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("limit", ["3s", True, object()])
+def test_a_limit_that_is_no_time_is_refused(limit: Any) -> None:
+    for option in ("time_limit", "soft_time_limit"):
+        with pytest.raises(RegistrationError, match=r"is no time limit\. Give seconds as a number, or a timedelta"):
+            handler(OrderPlaced, **{option: limit})
 
 
 @pytest.mark.parametrize(

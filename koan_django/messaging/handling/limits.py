@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from koan_django.core import facts
+from koan_django.core.exceptions import RegistrationError
 from koan_django.messaging.exceptions import TimeLimitError
 
 if TYPE_CHECKING:
@@ -71,8 +72,12 @@ _calls: dict[int, _Call] = {}
 
 
 def duration(given: float | timedelta | None) -> timedelta | None:
-    """Return ``given`` as a duration; a number is in seconds."""
-    return given if given is None or isinstance(given, timedelta) else timedelta(seconds=given)
+    """Return ``given`` as a duration; a number is in seconds. Raises :class:`RegistrationError` for anything else."""
+    if given is None or isinstance(given, timedelta):
+        return given
+    if isinstance(given, bool) or not isinstance(given, int | float):
+        raise RegistrationError(f"{given!r} is no time limit", fix="Give seconds as a number, or a timedelta.")
+    return timedelta(seconds=given)
 
 
 @lru_cache(maxsize=256)  # it is asked for each message
