@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import Any
 
 from django.db import connections
 
@@ -32,9 +33,20 @@ def open_transactions() -> list[str]:
     return [
         each.alias
         for each in connections.all(initialized_only=True)
-        # Django marks so what a TestCase has opened; the stubs do not know of it.
-        if each.in_atomic_block and not all(block._from_testcase for block in each.atomic_blocks)  # type: ignore[attr-defined]
+        if each.in_atomic_block and not _is_of_test_case(each)
     ]
+
+
+def close_old() -> None:
+    """As Django's ``close_old_connections``, but in a ``TestCase``, whose transaction it would end."""
+    for connection in connections.all(initialized_only=True):
+        if not (connection.in_atomic_block and _is_of_test_case(connection)):
+            connection.close_if_unusable_or_obsolete()
+
+
+def _is_of_test_case(connection: Any) -> bool:
+    """Whether a ``TestCase`` opened all of its transaction: Django marks it so."""
+    return all(block._from_testcase for block in connection.atomic_blocks)
 
 
 def renew() -> None:

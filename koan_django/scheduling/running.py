@@ -8,10 +8,10 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from celery.exceptions import SoftTimeLimitExceeded
-from django.db import close_old_connections
 
 from koan_django.core import faults
 from koan_django.core.context import correlation, tenant
+from koan_django.core.databases import close_old
 from koan_django.core.dispatch import LIMIT_GRACE
 from koan_django.core.redaction import redact_text
 from koan_django.core.telemetry import span
@@ -95,7 +95,7 @@ def _failure(handle: Run, error: Exception) -> Outcome:
 
 def _record(run: TaskRun, handle: Run, held: Held, outcome: Outcome) -> None:
     _BEFORE_RECORD()
-    close_old_connections()  # a restart of the database during the run must not cost its record
+    close_old()  # a restart of the database during the run must not cost its record
     try:
         finish(run, held, outcome, handle.elapsed, handle.values())
     except SoftTimeLimitExceeded:  # it struck a moment too late

@@ -7,9 +7,11 @@ import signal
 from io import StringIO
 
 import pytest
+from django.contrib.auth.models import Group
 from django.core.management import CommandError, call_command
+from django.test import TestCase
 
-from koan_django.scheduling import Cron, Run, firing, operations
+from koan_django.scheduling import Cron, Every, Run, declarations, firing, operations, scheduled
 from koan_django.scheduling.models import TaskRun
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
@@ -80,3 +82,17 @@ def test_list_shows_a_line_of_cron_with_its_zone_and_what_is_in_force(declare):
     assert (listed["trigger"], listed["schedule"]) == ("0 3 * * * Europe/Madrid", "0 4 * * * Europe/Madrid")
     assert (listed["misfire"], listed["drifted"]) == ("skip", True)
     assert "tests.nightly  0 4 * * * Europe/Madrid  next: 20" in call("list")[1]
+
+
+class InATestCase(TestCase):
+    """Its transaction is open all the time, on a connection that nobody may close."""
+
+    def test_a_task_runs_and_what_it_did_stays_until_the_end_of_the_test(self) -> None:
+        kept = dict(declarations.declared._items)
+        scheduled(Every(minutes=5), name="tests.task")(lambda: Group.objects.create(name="made"))
+        try:
+            self.assertEqual(call("run", "tests.task"), (0, "tests.task: succeeded\n"))
+        finally:
+            declarations.declared._items = kept
+        self.assertTrue(Group.objects.filter(name="made").exists())
+        self.assertEqual(TaskRun.objects.get().state, "succeeded")
