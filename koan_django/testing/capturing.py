@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import connections, router, transaction
 
+from koan_django.core.suggestions import did_you_mean
 from koan_django.core.texts import counted
-from koan_django.messaging.messages import Message
+from koan_django.messaging.messages import Message, is_abstract
 from koan_django.messaging.models import QueuedDelivery
 from koan_django.messaging.outgoing.watching import Sent, watch
 
@@ -43,7 +44,8 @@ class Captured:
         return [kept.sent for kept in self._kept if kept.is_committed()]
 
     def of(self, kind: type[M], /, **fields: Any) -> list[M]:
-        """Return the messages of ``kind`` whose fields have these values."""
+        """Return the messages of ``kind`` whose fields have these values; raises ``TypeError`` for one it has not."""
+        check_fields(kind, fields)
         found = [sent.message for sent in self.all if isinstance(sent.message, kind)]
         return [message for message in found if matches(message, fields)]
 
@@ -112,6 +114,19 @@ class _Kept:
 
     def _commit(self) -> None:
         self._committed = True
+
+
+def check_fields(kind: type[Message], fields: dict[str, Any]) -> None:
+    """Refuse names that ``kind`` does not have: an assertion that nothing was sent would hold by a slip of the pen.
+
+    Raises ``TypeError``. Of a base of messages any name may be a field of one of them.
+    """
+    if kind is Message or is_abstract(kind):
+        return
+    for name in fields:
+        if not hasattr(kind, name):
+            known = did_you_mean(name, kind.__struct_fields__)
+            raise TypeError(f"{kind.__name__} has no field {name!r}{known or '.'}")
 
 
 def matches(message: Message, fields: dict[str, Any]) -> bool:

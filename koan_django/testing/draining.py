@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import takewhile
+from textwrap import indent
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from koan_django.core.suggestions import did_you_mean
 from koan_django.core.texts import counted
+from koan_django.messaging import handlers
 from koan_django.messaging.buses import registry
 from koan_django.messaging.buses.database import DatabaseBus
 from koan_django.messaging.buses.elected import ElectedBus
@@ -21,7 +24,7 @@ from koan_django.messaging.messages import Message
 from koan_django.messaging.ordering.lines import OVER
 
 from . import commits, unrest
-from .capturing import described, matches
+from .capturing import check_fields, described, matches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +54,8 @@ class Handling:
     envelope: Envelope
     error: str = ""
     reason: str = ""
+    #: Of the error, with the lines of the handler.
+    traceback: str = field(default="", repr=False)
 
     def __str__(self) -> str:
         envelope = self.envelope
@@ -82,7 +87,7 @@ class Drained:
 
     def did_not_handle(self, kind: type[Message], /, *, group: str = "", **fields: Any) -> None:
         """Raise ``AssertionError`` if a message of ``kind`` with these values was handled, in ``group`` if given."""
-        found = _matching(self.handled, kind, group, fields)
+        found = self._matching(self.handled, kind, group, fields)
         if found:
             raise AssertionError(f"handled {len(found)} {described(kind, fields)}: {found[0]!r}")
 
@@ -93,13 +98,34 @@ class Drained:
     def _found(
         self, verb: str, among: tuple[Handling, ...], kind: type[M], count: int | None, group: str, fields: Any
     ) -> M:
-        found = _matching(among, kind, group, fields)
+        found = self._matching(among, kind, group, fields)
         if not found or (count is not None and len(found) != count):
             wanted = "at least one" if count is None else str(count)
             where = f" in the group {group!r}" if group else ""
-            but = ", ".join(f"{each.envelope.alias} in {each.group!r}" for each in among) or "nothing"
-            raise AssertionError(f"{verb} {len(found)} {described(kind, fields)}{where}, not {wanted}. It was: {but}.")
+            raise AssertionError(
+                f"{verb} {len(found)} {described(kind, fields)}{where}, not {wanted}. {self._but(verb, among)}"
+            )
         return found[0]
+
+    def _but(self, verb: str, among: tuple[Handling, ...]) -> str:
+        """Say what happened instead: to the others of that end, and to those of another."""
+        told = [f"It was: {', '.join(map(_brief, among)) or 'nothing'}."]
+        for word, others in (("handled", self.handled), ("gave up", self.dead), ("retried", self.retried)):
+            if others and word != verb:
+                told.append(f"It {word}: {', '.join(_brief(each, why=True) for each in others)}.")
+        return " ".join(told)
+
+    def _matching(self, among: tuple[Handling, ...], kind: type[M], group: str, fields: dict[str, Any]) -> list[M]:
+        check_fields(kind, fields)
+        known = {each.group for each in handlers.every()} | {each.group for each in self.handled + self.dead}
+        if group and group not in known:
+            raise ValueError(f"no handler is in the group {group!r}{did_you_mean(group, known) or '.'}")
+        return _matching(among, kind, group, fields)
+
+
+def _brief(handling: Handling, *, why: bool = False) -> str:
+    text = f"{handling.envelope.alias} in {handling.group!r}"
+    return f"{text} ({handling.error})" if why and handling.error else text
 
 
 class DeadLettersError(AssertionError):
@@ -108,6 +134,10 @@ class DeadLettersError(AssertionError):
     def __init__(self, drained: Drained) -> None:
         lines = [f"  {each}" for each in drained.dead]
         count = len(lines)
+        # One of each cause: a hundred messages mostly have one.
+        lines += dict.fromkeys(
+            indent(f"\n{each.traceback.rstrip()}", "    ") for each in drained.dead if each.traceback
+        )
         super().__init__(
             "\n".join([f"{counted(count, 'message became a dead letter', 'messages became dead letters')}:", *lines])
             + "\nIf that is what you test, call drain(allow_dead=True)."
@@ -237,6 +267,7 @@ class _Drain:
                     delivery.envelope,
                     error,
                     "stopped" if stopped else verdict.reason,
+                    verdict.traceback,
                 )
             )
 

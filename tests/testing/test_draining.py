@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from koan_django.core.exceptions import PermanentError
-from koan_django.messaging import MessagingError, send_many
+from koan_django.messaging import Message, MessagingError, send_many
 from koan_django.messaging.buses import registry
 from koan_django.messaging.models import DeadLetter
 from koan_django.testing import DeadLettersError, capture_messages, chaos, drain, frozen_clock, override_koan
@@ -101,6 +102,7 @@ def test_dead_letters_are_an_error_that_lists_them_unless_they_may_be() -> None:
         assert len(arrived) == 3 + 1
         text = str(caught.value)
         assert text.startswith("2 messages became dead letters:")
+        assert text.count(f'File "{__file__}"') == 2  # where each was raised
         assert "order.placed" in text
         assert "in the group 'billing', attempt 3: TimeoutError: never (exhausted)" in text
         assert "attempt 1: PermanentError: no such order (permanent)" in text
@@ -177,6 +179,22 @@ def test_what_was_handled_and_given_up_can_be_asked_for() -> None:
         drained.did_give_up(OrderPaid)
     with pytest.raises(AssertionError, match="handled 3 OrderPlaced"):
         drained.did_not_handle(OrderPlaced, group="audit")
+    with pytest.raises(AssertionError, match=r"It was: .* It gave up: order\.placed in 'billing' \(PermanentError: no"):
+        drained.did_handle(OrderPaid)
+    with pytest.raises(AssertionError, match=r"It was: nothing\. It handled: order\.placed in 'billing'"):
+        replace(drained, dead=()).did_give_up(OrderPaid)
+
+
+@either
+def test_a_slip_of_the_pen_is_no_assertion_that_holds() -> None:
+    with listening(OrderPlaced, group="billing"):
+        OrderPlaced(1).send()
+        drained = drain()
+        for ask in (drained.did_handle, drained.did_not_handle, drained.did_give_up):
+            with pytest.raises(TypeError, match=r"OrderPlaced has no field 'nubmer'; did you mean 'number'\?"):
+                ask(OrderPlaced, nubmer=1)
+            with pytest.raises(ValueError, match=r"no handler is in the group 'biling'; did you mean 'billing'\?"):
+                ask(OrderPlaced, group="biling")
 
 
 @either
@@ -367,7 +385,10 @@ def test_assertions_say_what_was_sent_instead() -> None:
     with pytest.raises(AssertionError, match=r"sent 1 OrderPlaced\(number=1\)"):
         captured.not_sent(OrderPlaced, number=1)
     captured.not_sent(OrderPlaced, number=2)
-    captured.not_sent(OrderPlaced, nubmer=1)
+    for ask in (captured.sent, captured.not_sent, captured.of):
+        with pytest.raises(TypeError, match=r"OrderPlaced has no field 'nubmer'; did you mean 'number'\?"):
+            ask(OrderPlaced, nubmer=1)
+    captured.not_sent(Message, nubmer=1)  # of any message, which may have it
 
 
 @either
