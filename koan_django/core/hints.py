@@ -38,7 +38,7 @@ class Hint:
 
     def advice(self) -> str:
         """Return the hint as one paragraph."""
-        again = "It is tried again by itself." if self.transient else "Trying again does not help."
+        again = "Another attempt may succeed." if self.transient else "Trying again does not help."
         return f"[{self.code}] {self.what} {self.why} {self.fix} {again}"
 
 

@@ -217,7 +217,12 @@ def backlog() -> Iterator[Finding]:
         "Read their reasons in the admin.",
     )
     dead = DeadLetter.objects.all().dead().count()
-    yield _counted("deadletters", dead, ("dead letter", "dead letters"), "Replay or discard them in the admin.")
+    yield _counted(
+        "deadletters",
+        dead,
+        ("dead letter", "dead letters"),
+        "manage.py koan_deadletters causes says why; replay or discard them there or in the admin.",
+    )
 
 
 def _tables(using: str) -> Finding:

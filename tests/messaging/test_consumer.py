@@ -63,6 +63,20 @@ def consuming(pool: ThreadPool) -> Iterator[BusRunner]:
         pool.shutdown()
 
 
+@pytest.mark.parametrize(
+    ("error", "advised"),
+    [(OperationalError("no such table: koan_messaging_queueddelivery"), True), (OperationalError("timeout"), False)],
+)
+def test_the_log_says_what_a_person_has_to_do_and_nothing_where_it_mends_itself(
+    use_bus: UseBus, caplog: pytest.LogCaptureFixture, error: OperationalError, advised: bool
+) -> None:
+    consumer = use_bus("database://").consumer(ThreadPool())
+    with caplog.at_level("WARNING"):
+        consumer._note(error)
+    assert f"The bus main is not consumed: OperationalError: {error}; trying again" in caplog.text
+    assert ("Run manage.py migrate" in caplog.text) is advised
+
+
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.database
 def test_a_message_that_kills_its_child_is_tried_again_alone_and_harms_no_neighbour(use_bus: UseBus) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
+from django.db import OperationalError
 from django.urls import reverse
 from django.utils import timezone
 
@@ -54,6 +55,16 @@ def told(*words: str) -> tuple[str, int]:
     except SystemExit as ended:
         return out.getvalue(), int(str(ended.code))
     return out.getvalue(), 0
+
+
+def test_a_database_that_was_not_migrated_is_told_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask() -> None:
+        raise OperationalError("no such table: koan_core_election")
+
+    monkeypatch.setattr("koan_django.messaging.management.commands.koan_status.status", ask)
+    with pytest.raises(CommandError, match=r"no such table: koan_core_election\n\[database.schema\] .*migrate") as told:
+        call_command("koan_status")
+    assert told.value.returncode == 2
 
 
 def test_a_broker_tells_what_is_ready_and_who_consumes(

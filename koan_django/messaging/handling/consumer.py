@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from django.db import DatabaseError, InterfaceError
 
-from koan_django.core import faults, health
+from koan_django.core import faults, health, hints
 from koan_django.core.redaction import redact_text
 from koan_django.core.telemetry import emit, span
 from koan_django.core.texts import one_line
@@ -411,7 +411,9 @@ class Consumer(Intake):
         self.has_begun = self.has_begun or not isinstance(error, BusUnavailableError)
         text = one_line(redact_text(f"{type(error).__name__}: {error}"))
         if text != self.error:
-            logger.warning("The bus %s is not consumed: %s; trying again", self.bus.label, text)
+            hint = hints.explain(error)
+            advice = "" if hint is None or hint.transient else f". {hint.advice()}"
+            logger.warning("The bus %s is not consumed: %s; trying again%s", self.bus.label, text, advice)
             emit("messaging.lost", bus=self.bus.alias, broker=self.bus.label, reason=text)
             self.error = text
             self.advance("waiting", text)

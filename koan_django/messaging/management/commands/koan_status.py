@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 
+from koan_django.core import hints
 from koan_django.core.redaction import redact_text
 from koan_django.core.texts import counted, one_line
 from koan_django.messaging.statistics.neighbours import Neighbour, neighbours
@@ -34,7 +35,9 @@ class Command(BaseCommand):
         try:
             found, beside = status(), neighbours()
         except Error as error:
-            raise CommandError(redact_text(f"{type(error).__name__}: {error}"), returncode=UNABLE) from error
+            hint = hints.explain(error)
+            advice = f"\n{hint.advice()}" if hint else ""
+            raise CommandError(redact_text(f"{type(error).__name__}: {error}{advice}"), returncode=UNABLE) from error
         if options["format"] == "json":
             self.stdout.write(json.dumps(_plain(found, beside), default=str, indent=2))
         else:
