@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: The extra of each app that needs one.
+#: The extra of each app that needs one, and what that brings. Any other module that is missing is a project's own.
 _EXTRAS = {
-    "koan_django.media": "media",
-    "koan_django.messaging": "messaging",
-    "koan_django.scheduling": "scheduling",
-    "koan_django.testing": "messaging",
+    "koan_django.media": ("media", {"PIL"}),
+    "koan_django.messaging": ("messaging", {"msgspec", "celery", "kombu", "amqp", "billiard", "vine"}),
+    "koan_django.scheduling": ("scheduling", {"celery", "kombu", "cronsim", "django_celery_beat"}),
+    "koan_django.testing": ("messaging", {"msgspec", "celery", "kombu"}),
 }
 
 
@@ -26,8 +26,9 @@ def naming_extra(app: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        extra, missing = _EXTRAS.get(app), error.name or ""
-        if extra is None or missing.partition(".")[0] in ("", "koan_django"):
+        missing = error.name or ""
+        extra, brings = _EXTRAS.get(app, ("", set[str]()))
+        if missing.partition(".")[0] not in brings:
             raise
         raise ModuleNotFoundError(
             f"{app} needs {missing!r}, which is not installed. Install the extra: pip install 'koan-django[{extra}]'.",

@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 import weakref
+from inspect import ismethod
 from typing import TYPE_CHECKING
 
 from .bell import Bell
@@ -35,12 +36,13 @@ class Watched:
     """A template in use, watched as long as somebody keeps this.
 
     ``changed`` is called with the new text on a thread of its own. When it raises, the text counts as not yet in use,
-    and it is called again after a period.
+    and it is called again after a period. A method does not keep its object, which mostly keeps this: both would stay,
+    with sockets and pipes, until the garbage is collected.
     """
 
     def __init__(self, template: str, changed: Callable[[str], None]) -> None:
         self._template = template
-        self._changed = changed
+        self._changed = weakref.WeakMethod(changed) if ismethod(changed) else lambda: changed
         self._digest = b""
         self._trouble = ""
 
@@ -54,8 +56,9 @@ class Watched:
         """Render again, and tell when that gives something else."""
         try:
             rendered = render(self._template)
-            if _digest(rendered) != self._digest:
-                self._changed(rendered)
+            changed = self._changed()
+            if changed is not None and _digest(rendered) != self._digest:
+                changed(rendered)
                 self._digest = _digest(rendered)
             self._trouble = ""
         except Exception as error:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[2]
 
 #: A project in a process of its own, in which a package is not there.
 PROJECT = """
@@ -54,6 +58,21 @@ def test_a_module_of_ours_that_is_missing_is_no_extra() -> None:
     said = last_words("koan_django.messaging.messages", [], "from koan_django.messaging import Message")
     assert "Install the extra" not in said
     assert "koan_django.messaging.messages" in said
+
+
+def test_a_module_of_the_projects_own_that_is_missing_is_no_extra(tmp_path: Path) -> None:
+    """Some of our modules read the settings as they are imported."""
+    (tmp_path / "settings_of_a_project.py").write_text("import environ_that_is_not_installed\n")
+    done = subprocess.run(
+        [sys.executable, "-c", "from koan_django.testing import drain"],
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "settings_of_a_project", "PYTHONPATH": f"{ROOT}:{tmp_path}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (
+        done.stderr.strip().splitlines()[-1] == "ModuleNotFoundError: No module named 'environ_that_is_not_installed'"
+    )
 
 
 def test_in_a_project_with_the_admin_too() -> None:

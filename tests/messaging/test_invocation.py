@@ -24,7 +24,7 @@ from koan_django.messaging import Context, handler, handlers
 from koan_django.messaging.dead.deadletters import dead_letter
 from koan_django.messaging.envelope import Delivery, Envelope
 from koan_django.messaging.exceptions import BusyError, UnhandledMessageError, UnreadableMessageError
-from koan_django.messaging.handling import middleware
+from koan_django.messaging.handling import invocation, middleware
 from koan_django.messaging.handling.invocation import handle
 from koan_django.messaging.handling.verdicts import Verdict, failed
 from koan_django.messaging.models import DeadLetter, MessageEvent
@@ -129,25 +129,34 @@ def test_an_async_handler_that_is_over_its_soft_limit_is_cancelled() -> None:
     assert verdict.error.startswith("tests.hang was ended: it ran longer than its soft time limit of 30 s.")
 
 
-def test_a_message_whose_time_is_over_before_its_handler_is_called_has_not_failed() -> None:
+@contextmanager
+def too_long(*_arguments: Any) -> Iterator[None]:
+    raise SoftTimeLimitExceeded
+    yield
+
+
+def test_a_message_whose_time_is_over_before_its_transaction_began_has_not_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Whoever kept the database from it is to blame; its neighbours would lose an attempt each time."""
     called: list[int] = []
-
-    @contextmanager
-    def wait(call: middleware.Call) -> Iterator[middleware.Call]:
-        raise SoftTimeLimitExceeded
-        yield call
-
-    middleware.register("tests.wait", wait, order=1)
-    try:
-        with listening(OrderPlaced, lambda message: called.append(message.number), group="billing", max_attempts=2):
-            (verdict,) = handle("main", "billing", [delivery(1, attempt=2)])
-            among_others = outcomes(delivery(1), delivery(2))
-    finally:
-        middleware._chain.remove("tests.wait")
+    monkeypatch.setattr(invocation, "_scope", too_long)
+    with listening(OrderPlaced, lambda message: called.append(message.number), group="billing", max_attempts=2):
+        (verdict,) = handle("main", "billing", [delivery(1, attempt=2)])
+        among_others = outcomes(delivery(1), delivery(2))
     assert (verdict.outcome, bool(verdict.wait), called) == ("postpone", True, [])
-    assert "was not called: what comes before it, such as beginning its transaction, took longer than" in verdict.error
+    assert "was not called: its transaction could not begin within" in verdict.error
     assert among_others == ["alone", "alone"]
+
+
+def test_a_message_with_which_a_middleware_takes_too_long_is_given_up_at_last() -> None:
+    middleware.register("tests.too_long", too_long, order=1)
+    try:
+        with listening(OrderPlaced, group="billing", max_attempts=2):
+            verdicts = [handle("main", "billing", [delivery(1, attempt=attempt)])[0] for attempt in (1, 2)]
+    finally:
+        middleware._chain.remove("tests.too_long")
+    assert [(verdict.outcome, verdict.reason) for verdict in verdicts] == [("retry", ""), ("dead", "exhausted")]
 
 
 @pytest.mark.parametrize("deliveries", [[delivery(1)], [delivery(1), delivery(2)]], ids=["alone", "one of two"])

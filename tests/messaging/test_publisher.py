@@ -353,6 +353,23 @@ def test_who_wakes_a_publisher_that_has_ended_writes_into_no_file_of_the_users(
         assert not any(os.fstat(file.fileno()).st_size for file in files)
 
 
+def test_what_is_done_with_gives_its_descriptors_back_at_once(vhost: Vhost, make: Callable[..., Publisher]) -> None:
+    """And not when the garbage is collected: some servers collect none."""
+    gc.collect()
+    gc.disable()
+    try:
+        before = set(os.listdir("/proc/self/fd"))
+        for _ in range(3):
+            link = links.Link(vhost.url, "test")
+            link.connect()
+            link.disconnect()
+            del link
+        after = set(os.listdir("/proc/self/fd"))
+    finally:
+        gc.enable()
+    assert len(after - before) == 0
+
+
 def test_a_message_is_one_write_and_its_confirm_one_read(
     publisher: Publisher, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:

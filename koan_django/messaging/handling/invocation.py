@@ -64,7 +64,8 @@ class _Piece:
 class _Run:
     """One call of a handler. ``called`` once it really was: what failed before that is not its failure.
 
-    ``alone`` when it is all of its batch: then a time limit that is exceeded while it runs is its own fault.
+    ``begun`` once its transaction is, if it has one. ``alone`` when it is all of its batch: then a time limit that is
+    exceeded after that is its own fault.
     """
 
     bus: str
@@ -72,6 +73,7 @@ class _Run:
     handler: Handler
     pieces: list[_Piece]
     called: bool = False
+    begun: bool = False
     alone: bool = False
     #: Its time limit in seconds, looked up once for a batch.
     limit: float | None = None
@@ -168,9 +170,9 @@ def _perform(run: _Run, verdicts: dict[int, Verdict], behind: set[int]) -> None:
             raise
         renew()
         index, delivery = run.pieces[0].index, run.pieces[0].delivery
-        late = exceeded(run.handler, soft=True, called=run.called).with_traceback(error.__traceback__)
-        # Before the call somebody else kept the database: no failure of this message.
-        verdicts[index] = failed(delivery, run.handler, late) if run.called else postponed(run.handler, late)
+        late = exceeded(run.handler, soft=True, begun=run.begun).with_traceback(error.__traceback__)
+        # Before that somebody else kept the database: no failure of this message.
+        verdicts[index] = failed(delivery, run.handler, late) if run.begun else postponed(run.handler, late)
     except BaseException as error:
         if is_told_to_end():
             raise
@@ -180,7 +182,7 @@ def _perform(run: _Run, verdicts: dict[int, Verdict], behind: set[int]) -> None:
         elif len(run.pieces) > 1:  # one bad message must not condemn its batch
             for piece in run.pieces:
                 if piece.delivery.partition not in behind:
-                    _perform(replace(run, pieces=[piece], called=False), verdicts, behind)
+                    _perform(replace(run, pieces=[piece], called=False, begun=False), verdicts, behind)
         else:
             delivery = run.pieces[0].delivery
             _note(verdicts, run.pieces[0].index, delivery, failed(delivery, run.handler, error), behind)
@@ -200,6 +202,7 @@ def _attempt(run: _Run) -> dict[int, Verdict]:
     context = call.deliveries[0].envelope.context()
     # The span is around the transaction: whoever hears of its end must find it committed, and no locks held meanwhile.
     with restore(context), span("messaging.handle", **_metadata(call)) as outcome, _scope(handler):
+        run.begun = True
         began = time.perf_counter()
         with applied(call) as kept:
             fresh = run.pieces if kept is call else _kept(run.pieces, kept)

@@ -130,17 +130,17 @@ def announce(*, enforced: bool) -> None:
     logger.warning("Time limits are not enforced: %s", why)
 
 
-def exceeded(handler: Handler | None, *, soft: bool, called: bool = True) -> TimeLimitError:
-    """Return the error of a message whose handler took too long, or whose time was over before it was called."""
+def exceeded(handler: Handler | None, *, soft: bool, begun: bool = True) -> TimeLimitError:
+    """Return the error of a message whose handler took too long, or whose time was over before it could begin."""
     limits = handler.limits if handler else NO_LIMITS
     limit = limits.soft if soft else limits.hard
     which = "soft time limit" if soft else "time limit"
     whose = f"its {which} of {limit:g} s" if limit else f"the worker's own {which}"
     name = handler.name if handler else "a handler"
-    if not called:
+    if not begun:
         return TimeLimitError(
             f"{name} was not called",
-            why=f"what comes before it, such as beginning its transaction, took longer than {whose}",
+            why=f"its transaction could not begin within {whose}",
             fix="Find who keeps the database from it, or raise the limit.",
         )
     return TimeLimitError(

@@ -14,7 +14,7 @@ import socket
 import ssl
 import time
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from amqp.exceptions import AccessRefused, AMQPError
 from kombu.connection import Connection
@@ -30,6 +30,9 @@ from koan_django.messaging.exceptions import BusUnavailableError, CredentialsRef
 from .arrivals import Ack
 from .readahead import ReadAhead
 from .tolerance import tolerant
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +145,7 @@ class Link:
         self._ticked = time.monotonic()
 
     def _established(self, url: str) -> Any:
-        on_alarm = {"on_blocked": self._on_blocked, "on_unblocked": self._on_unblocked}
+        on_alarm = {"on_blocked": _weakly(self._on_blocked), "on_unblocked": _weakly(self._on_unblocked)}
         return _established(url, self._purpose, self._connect_seconds, **on_alarm)
 
     def _rotated(self, url: str) -> None:
@@ -259,6 +262,18 @@ class Link:
 
     def _on_unblocked(self) -> None:
         self.blocked = False
+
+
+def _weakly(method: Callable[..., None]) -> Callable[..., None]:
+    """Call ``method`` without keeping its object: py-amqp's and kombu's stay until the garbage is collected."""
+    reference = weakref.WeakMethod(method)
+
+    def call(*arguments: Any) -> None:
+        found = reference()
+        if found is not None:
+            found(*arguments)
+
+    return call
 
 
 def _established(url: str, purpose: str, seconds: float, **options: Any) -> Any:

@@ -192,6 +192,7 @@ class Publisher(threading.Thread):
             self.serves = False
             with self._owning:
                 self._link.disconnect()
+                self._channel = None
 
     def _serve(self) -> None:
         """Work until nothing is left to be done."""
