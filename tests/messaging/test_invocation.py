@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import pickle
 import signal
+import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
@@ -147,6 +149,34 @@ def test_a_message_whose_time_is_over_before_its_transaction_began_has_not_faile
     assert (verdict.outcome, bool(verdict.wait), called) == ("postpone", True, [])
     assert "was not called: its transaction could not begin within" in verdict.error
     assert among_others == ["alone", "alone"]
+
+
+def test_who_waits_for_another_that_writes_has_not_failed_when_the_limit_strikes_meanwhile() -> None:
+    """As above, with a lock and a signal: it strikes within the statement that begins the transaction."""
+    if connection.vendor != "sqlite":
+        pytest.skip("no other database waits to begin")
+
+    def strike(*_signal: object) -> None:
+        raise SoftTimeLimitExceeded
+
+    other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    end = threading.Timer(1, other.execute, ("ROLLBACK",))
+    before = signal.signal(signal.SIGALRM, strike)
+    try:
+        with listening(OrderPlaced, write, group="billing", max_attempts=1):
+            end.start()
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+            (verdict,) = handle("main", "billing", [delivery(1)])
+            assert verdict.outcome == "postpone"
+            assert "was not called: its transaction could not begin within" in verdict.error
+            assert outcomes(delivery(1)) == ["handled"]  # no transaction is left open, and no lock
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        end.join()
+        other.close()
+    assert written() == 1
 
 
 def test_a_message_with_which_a_middleware_takes_too_long_is_given_up_at_last() -> None:

@@ -353,7 +353,7 @@ def test_who_wakes_a_publisher_that_has_ended_writes_into_no_file_of_the_users(
         assert not any(os.fstat(file.fileno()).st_size for file in files)
 
 
-def test_what_is_done_with_gives_its_descriptors_back_at_once(vhost: Vhost, make: Callable[..., Publisher]) -> None:
+def test_what_is_done_with_gives_its_descriptors_back_at_once(vhost: Vhost) -> None:
     """And not when the garbage is collected: some servers collect none."""
     gc.collect()
     gc.disable()
