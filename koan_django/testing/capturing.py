@@ -9,7 +9,7 @@ from django.db import connections, router, transaction
 
 from koan_django.core.suggestions import did_you_mean
 from koan_django.core.texts import counted
-from koan_django.messaging.messages import Message, is_abstract
+from koan_django.messaging.messages import Message
 from koan_django.messaging.models import QueuedDelivery
 from koan_django.messaging.outgoing.watching import Sent, watch
 
@@ -117,16 +117,19 @@ class _Kept:
 
 
 def check_fields(kind: type[Message], fields: dict[str, Any]) -> None:
-    """Refuse names that ``kind`` does not have: an assertion that nothing was sent would hold by a slip of the pen.
+    """Refuse names that neither ``kind`` nor what is derived from it has.
 
-    Raises ``TypeError``. Of a base of messages any name may be a field of one of them.
+    An assertion that nothing was sent would hold by a slip of the pen. Raises ``TypeError``.
     """
-    if kind is Message or is_abstract(kind):
-        return
     for name in fields:
-        if not hasattr(kind, name):
-            known = did_you_mean(name, kind.__struct_fields__)
+        family = _family(kind)
+        if not any(hasattr(each, name) for each in family):
+            known = did_you_mean(name, (each for one in family for each in one.__struct_fields__))
             raise TypeError(f"{kind.__name__} has no field {name!r}{known or '.'}")
+
+
+def _family(kind: type[Message]) -> list[type[Message]]:
+    return [kind, *(each for derived in kind.__subclasses__() for each in _family(derived))]
 
 
 def matches(message: Message, fields: dict[str, Any]) -> bool:
